@@ -1,0 +1,34 @@
+"""The method as functions of tensors. Needs torch and nothing else."""
+
+from .affinity import color_affinity
+from .boxes import (
+    box_mask_dice_cost,
+    boxes_to_cells,
+    boxes_to_masks,
+    mask_extents,
+)
+from .clip_losses import clip_losses, spatial_agreement, temporal_agreement
+from .color import rgb_to_lab
+from .consistency import Agreement, consistency_sums
+from .matching import temporal_matches
+from .offsets import candidate_offsets, frame_pairs, neighbor_offsets
+from .projection import projection_dice
+
+__all__ = [
+    'Agreement',
+    'box_mask_dice_cost',
+    'boxes_to_cells',
+    'boxes_to_masks',
+    'candidate_offsets',
+    'clip_losses',
+    'color_affinity',
+    'consistency_sums',
+    'frame_pairs',
+    'mask_extents',
+    'neighbor_offsets',
+    'projection_dice',
+    'rgb_to_lab',
+    'spatial_agreement',
+    'temporal_agreement',
+    'temporal_matches',
+]

@@ -1,0 +1,57 @@
+"""Which spatial neighbours should agree: those of like colour (BoxInst).
+
+Shape legend: ``B`` clips, ``T`` frames, ``h, w`` mask cells.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from .offsets import Offset, neighbor_offsets, paired_windows
+
+
+def distance_limit(threshold: float) -> float:
+    """The distance d at which the similarity ``exp(-d / 2)`` equals ``threshold``.
+
+    Comparing distances with it spares an exponential per pixel.
+    """
+    return math.inf if threshold <= 0 else -2 * math.log(threshold)
+
+
+@torch.no_grad()
+def color_affinity(
+    lab: Tensor,
+    *,
+    dilation: int = 2,
+    threshold: float = 0.3,
+    valid: Tensor | None = None,
+) -> tuple[list[Offset], Tensor]:
+    """Pairs of neighbours whose colours are alike (paper Eq. 6, BoxInst).
+
+    A pair counts where ``exp(-||lab_p - lab_q||_2 / 2) >= threshold``.
+
+    Args:
+        lab: (B, T, 3, h, w) CIE Lab.
+        dilation: Distance of the neighbours in cells.
+        threshold: sigma_pixel, least similarity in 0..1.
+        valid: Optional (B, T, h, w) bool, False on padding.
+
+    Returns:
+        Four offsets (dy, dx), and (B, T, 4, h, w) bool: pixel p agrees with
+        ``p + offset``. The other four neighbours are the same pairs seen from
+        the other end.
+    """
+    offsets = neighbor_offsets(dilation)
+    size = lab.shape[-2:]
+    limit = distance_limit(threshold) ** 2
+    affinity = torch.zeros(
+        (*lab.shape[:2], len(offsets), *size), dtype=torch.bool, device=lab.device
+    )
+    for index, offset in enumerate(offsets):
+        p, q = paired_windows(size, offset)
+        alike = (lab[..., *p] - lab[..., *q]).square().sum(2) <= limit
+        if valid is not None:
+            alike &= valid[..., *p] & valid[..., *q]
+        affinity[:, :, index][..., *p] = alike
+    return offsets, affinity

@@ -1,0 +1,270 @@
+"""The agreement term in closed form, spatial and temporal (paper Eq. 3).
+
+For two mask probabilities with logits a and b
+
+    L_cons = -log(Ma Mb + (1 - Ma)(1 - Mb)) = sp(a) + sp(b) - sp(a + b)
+    dL/da  = sigmoid(a) - sigmoid(a + b)
+
+with sp = softplus. Both losses are sums of it over shifted views of the logits,
+weighted by which pairs of pixels agree. The weights do not depend on the logits,
+so sp(a) and sp(b) are weighed once per pixel, not once per pair, and the
+backward pass recomputes everything from the logits.
+
+Shape legend: ``G`` rows of logits (a track in one decoder layer), ``K`` tracks,
+``B`` clips, ``T`` frames, ``P`` pairs of frames, ``C`` offsets, ``h, w`` cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .boxes import mask_extents
+from .offsets import Offset, Window, paired_windows
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Which pairs of pixels of a batch of clips should agree.
+
+    Found once from the colours, and shared by all tracks and decoder layers.
+
+    Attributes:
+        offsets: C offsets (dy, dx).
+        pairs: P pairs of frames; (t, t) for neighbours within a frame.
+        agree: (B, P, C, h, w) bool: pixel p of a pair's first frame agrees with
+            ``p + offset`` of its second.
+        symmetric: Each pair of pixels stands for both directions, so it counts
+            once for each of its ends that is anchored.
+    """
+
+    offsets: list[Offset]
+    pairs: list[tuple[int, int]]
+    agree: Tensor
+    symmetric: bool
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+
+@dataclass(frozen=True)
+class _Track:
+    """A track's rows of the logits, and the crop that holds its work.
+
+    Attributes:
+        rows: (n,) long, rows of the logits that predict this track.
+        clip: Index of its clip.
+        crop: Window of the frame that the anchored pixels and their partners
+            lie in.
+        inner: (y1, y2, x1, x2) of the anchored pixels, inside the crop.
+        anchors: For each agreement (1 or P, hc, wc) bool, pixels that count.
+    """
+
+    rows: Tensor
+    clip: int
+    crop: Window
+    inner: tuple[int, int, int, int]
+    anchors: list[Tensor]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        ys, xs = self.crop
+        return ys.stop - ys.start, xs.stop - xs.start
+
+    def links(
+        self, agreement: Agreement, anchor: Tensor
+    ) -> Iterator[tuple[Window, Window, Tensor]]:
+        """For each offset: window of p, window of q, weights (P, hp, wp) float."""
+        agree = agreement.agree[self.clip][..., *self.crop]  # (P, C, hc, wc)
+        y1, y2, x1, x2 = self.inner
+        for index, (dy, dx) in enumerate(agreement.offsets):
+            within = self.inner
+            if agreement.symmetric:  # either end may be the anchored one
+                within = (
+                    min(y1, y1 - dy),
+                    max(y2, y2 - dy),
+                    min(x1, x1 - dx),
+                    max(x2, x2 - dx),
+                )
+            p, q = paired_windows(self.size, (dy, dx), within)
+            weight = anchor[..., *p].to(torch.uint8)
+            if agreement.symmetric:
+                weight = weight + anchor[..., *q]
+            yield p, q, weight * agree[:, index][..., *p]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    agreements: list[Agreement]
+    tracks: list[_Track]
+    sources: list[Tensor] = field(default_factory=list)
+    targets: list[Tensor] = field(default_factory=list)
+
+
+def consistency_sums(
+    logits: Tensor,
+    box_masks: Tensor,
+    agreements: list[Agreement],
+    *,
+    track_index: Tensor,
+    clip_index: Tensor,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Sums of the agreement term, with the weights that they are divided by.
+
+    The work of a track is cropped to its union box plus the longest offset, and
+    all rows of the track (its decoder layers) are evaluated together.
+
+    Args:
+        logits: (G, T, h, w) float32 or float64.
+        box_masks: (K, T, h, w) bool.
+        agreements: Spatial ones are anchored at the pixels of the track's box in
+            that frame, temporal ones at the union of its boxes over the frames.
+        track_index: (G,) long, the track that a row predicts.
+        clip_index: (K,) long, the clip that a track lies in.
+
+    Returns:
+        For each agreement the sums (G, P), differentiable in ``logits``, and the
+        weights (G, P), the number of pairs in each sum. Both in the logits' dtype.
+    """
+    plan = _make_plan(box_masks, agreements, track_index, clip_index)
+    weights = _link_weights(plan, logits)
+    sums = _ConsistencySums.apply(logits, plan)
+    return list(sums), weights
+
+
+def _make_plan(
+    box_masks: Tensor,
+    agreements: list[Agreement],
+    track_index: Tensor,
+    clip_index: Tensor,
+) -> _Plan:
+    size = box_masks.shape[-2:]
+    union = box_masks.any(1, keepdim=True)  # (K, 1, h, w)
+    reach = max(
+        (abs(step) for a in agreements for offset in a.offsets for step in offset),
+        default=0,
+    )
+    # One copy to the host says where every track lies.
+    extents = mask_extents(union[:, 0].to(torch.float32)).tolist()
+    clips = clip_index.tolist()
+    rows_of: list[list[int]] = [[] for _ in clips]
+    for row, track in enumerate(track_index.tolist()):
+        rows_of[track].append(row)
+
+    tracks = []
+    for track, (x1, y1, x2, y2) in enumerate(extents):
+        if x2 == x1 or not rows_of[track]:
+            continue
+        top, left = max(y1 - reach, 0), max(x1 - reach, 0)
+        crop = (
+            slice(top, min(y2 + reach, size[0])),
+            slice(left, min(x2 + reach, size[1])),
+        )
+        tracks.append(
+            _Track(
+                rows=torch.tensor(rows_of[track], device=box_masks.device),
+                clip=clips[track],
+                crop=crop,
+                inner=(y1 - top, y2 - top, x1 - left, x2 - left),
+                anchors=[
+                    (box_masks if a.symmetric else union)[track][..., *crop]
+                    for a in agreements
+                ],
+            )
+        )
+
+    def ends(side: int) -> list[Tensor]:
+        return [
+            torch.tensor([pair[side] for pair in a.pairs], device=box_masks.device)
+            for a in agreements
+        ]
+
+    return _Plan(agreements, tracks, ends(0), ends(1))
+
+
+def _link_weights(plan: _Plan, logits: Tensor) -> list[Tensor]:
+    """For each agreement (G, P): how many pairs of pixels each row sums."""
+    weights = []
+    for index, agreement in enumerate(plan.agreements):
+        total = logits.new_zeros((len(logits), len(agreement)))
+        for track in plan.tracks:
+            total[track.rows] = sum(
+                weight.sum((-2, -1)).to(logits.dtype)
+                for _, _, weight in track.links(agreement, track.anchors[index])
+            )
+        weights.append(total)
+    return weights
+
+
+class _ConsistencySums(torch.autograd.Function):
+    """Sums of the agreement term; saves the logits and nothing else."""
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, plan: _Plan) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(logits)
+        ctx.plan = plan
+        # Sums of thousands of saturated logits cancel: they are held in float64.
+        sums = [
+            logits.new_zeros((len(logits), len(a)), dtype=torch.float64)
+            for a in plan.agreements
+        ]
+        for track in plan.tracks:
+            z = logits[track.rows][..., *track.crop]  # (n, T, hc, wc)
+            single = _softplus(z)
+            for index, agreement in enumerate(plan.agreements):
+                source, target = plan.sources[index], plan.targets[index]
+                z_source, z_target = z[:, source], z[:, target]  # (n, P, hc, wc)
+                at_source, at_target = (z.new_zeros(z_source.shape[1:]) for _ in '12')
+                total = sums[index].new_zeros((len(z), len(agreement)))
+                for p, q, weight in track.links(agreement, track.anchors[index]):
+                    at_source[..., *p] += weight
+                    at_target[..., *q] += weight
+                    pair = _softplus(z_source[..., *p] + z_target[..., *q])
+                    total -= pair.mul_(weight).sum((-2, -1), dtype=torch.float64)
+                for end, weight in ((source, at_source), (target, at_target)):
+                    total += (single[:, end] * weight).sum(
+                        (-2, -1), dtype=torch.float64
+                    )
+                sums[index][track.rows] = total
+        return tuple(total.to(logits.dtype) for total in sums)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, *grad_sums: Tensor) -> tuple[Tensor, None]:
+        (logits,) = ctx.saved_tensors
+        plan = ctx.plan
+        grad = torch.zeros_like(logits)
+        for track in plan.tracks:
+            z = logits[track.rows][..., *track.crop]
+            single = z.sigmoid()
+            grad_z = torch.zeros_like(z)
+            for index, agreement in enumerate(plan.agreements):
+                source, target = plan.sources[index], plan.targets[index]
+                z_source, z_target = z[:, source], z[:, target]
+                grad_source, grad_target = (torch.zeros_like(z_source) for _ in '12')
+                at_source, at_target = (z.new_zeros(z_source.shape[1:]) for _ in '12')
+                for p, q, weight in track.links(agreement, track.anchors[index]):
+                    at_source[..., *p] += weight
+                    at_target[..., *q] += weight
+                    pair = (z_source[..., *p] + z_target[..., *q]).sigmoid_()
+                    pair *= weight
+                    grad_source[..., *p] -= pair
+                    grad_target[..., *q] -= pair
+                scale = grad_sums[index][track.rows][..., None, None]  # (n, P, 1, 1)
+                for end, weight, pairs in (
+                    (source, at_source, grad_source),
+                    (target, at_target, grad_target),
+                ):
+                    pairs += single[:, end] * weight
+                    grad_z.index_add_(1, end, pairs * scale)
+            grad[track.rows, :, *track.crop] = grad_z
+        return grad, None
+
+
+def _softplus(values: Tensor) -> Tensor:
+    # Past 40, log(1 + exp(x)) is x to the last bit of float64.
+    return F.softplus(values, threshold=40)

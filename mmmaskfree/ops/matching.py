@@ -1,0 +1,150 @@
+"""Which patches of another frame should agree: temporal KNN matching.
+
+Shape legend: ``B`` pairs of frames, ``C`` candidate offsets, ``h, w`` mask cells.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .affinity import distance_limit
+from .offsets import candidate_offsets, paired_windows
+
+METRICS = ('l2', 'l1', 'ncc')
+
+
+@torch.no_grad()
+def temporal_matches(
+    lab_a: Tensor,
+    lab_b: Tensor,
+    *,
+    radius: float = 5,
+    dilation: int = 3,
+    patch_size: int = 3,
+    topk: int = 5,
+    threshold: float = 0.05,
+    metric: str = 'l2',
+    valid_a: Tensor | None = None,
+    valid_b: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """One-to-K patch matches from frames a to frames b (paper Eq. 1, 3.1.2).
+
+    The distance of two N x N patches is the norm of the difference of their
+    3 N^2 Lab values; positions outside of either image contribute nothing. A
+    match is one of the ``topk`` nearest candidates of its pixel (ties: the lower
+    offset index) whose similarity reaches ``threshold``.
+
+    Args:
+        lab_a: (B, 3, h, w) CIE Lab.
+        lab_b: (B, 3, h, w) CIE Lab of the frames that are searched.
+        radius: R, search radius in cells.
+        dilation: Step of the search grid in cells.
+        patch_size: N, odd.
+        topk: K >= 1.
+        threshold: D, least similarity in 0..1.
+        metric: ``l2`` or ``l1``: the similarity is ``exp(-distance / 2)``;
+            ``ncc``: it is the normalised cross-correlation
+            ``sum(a b) / sqrt(sum(a^2) sum(b^2))`` of the patches, not centred.
+        valid_a: Optional (B, h, w) bool, False on padding of a.
+        valid_b: Optional (B, h, w) bool, False on padding of b.
+
+    Returns:
+        offsets (C, 2) long as (dy, dx), row-major, and matched (B, C, h, w) bool:
+        pixel p of a agrees with ``p + offset`` of b.
+
+    Raises:
+        ValueError: An argument is out of range or the shapes differ.
+
+    Example:
+        >>> lab = torch.zeros(1, 3, 4, 4)
+        >>> offsets, matched = temporal_matches(lab, lab, topk=9)
+        >>> matched[0, :, 0, 0].nonzero().flatten().tolist()  # inside the image
+        [4, 5, 7, 8]
+    """
+    if lab_a.shape != lab_b.shape or lab_a.dim() != 4:
+        raise ValueError(
+            f'lab_a and lab_b must both be (B, 3, h, w), '
+            f'got {tuple(lab_a.shape)} and {tuple(lab_b.shape)}'
+        )
+    if metric not in METRICS:
+        raise ValueError(f'metric must be one of {METRICS}, got {metric!r}')
+    if patch_size < 1 or patch_size % 2 == 0 or topk < 1:
+        raise ValueError(
+            f'patch_size must be odd and topk >= 1, got {patch_size} and {topk}'
+        )
+    size = lab_a.shape[-2:]
+    offsets = candidate_offsets(radius, dilation)
+    visible_a = _as_mask(valid_a, lab_a)
+    visible_b = _as_mask(valid_b, lab_b)
+
+    # (C, B, h, w): smaller is more alike; infinite is no candidate
+    distances = lab_a.new_full((len(offsets), lab_a.shape[0], *size), math.inf)
+    for distance, offset in zip(distances, offsets, strict=True):
+        p, q = paired_windows(size, offset)
+        both = visible_a[..., *p] & visible_b[..., *q]
+        patch = _patch_distance(lab_a[..., *p], lab_b[..., *q], both, patch_size, metric)
+        distance[..., *p] = torch.where(both, patch, math.inf)
+
+    matched = distances <= _largest_distance(threshold, metric)
+    if topk < len(offsets):
+        matched &= _among_lowest(distances, topk)
+    matched &= distances.isfinite()
+    return (
+        torch.tensor(offsets, device=lab_a.device),
+        matched.transpose(0, 1).contiguous(),
+    )
+
+
+def _as_mask(valid: Tensor | None, lab: Tensor) -> Tensor:
+    if valid is None:
+        return lab.new_ones((lab.shape[0], *lab.shape[-2:]), dtype=torch.bool)
+    return valid
+
+
+def _patch_distance(
+    a: Tensor, b: Tensor, both: Tensor, patch_size: int, metric: str
+) -> Tensor:
+    """Distance of the patches around p and ``p + offset``, squared for ``l2``.
+
+    The overlap of the two frames holds every patch position that is inside of
+    both, so zero padding of the box sum leaves out the others.
+    """
+
+    def patch_sum(values: Tensor) -> Tensor:
+        return F.avg_pool2d(
+            values.sum(1) * both, patch_size, 1, patch_size // 2, divisor_override=1
+        )
+
+    if both.numel() == 0:
+        return torch.empty_like(both, dtype=a.dtype)
+    if metric == 'l2':
+        return patch_sum((a - b).square())
+    if metric == 'l1':
+        return patch_sum((a - b).abs())
+    product, norms = patch_sum(a * b), patch_sum(a * a) * patch_sum(b * b)
+    # Two black patches are alike.
+    return -torch.where(norms > 0, product * norms.clamp(min=1e-20).rsqrt(), 1.0)
+
+
+def _largest_distance(threshold: float, metric: str) -> float:
+    if metric == 'ncc':
+        return -threshold
+    limit = distance_limit(threshold)
+    return limit**2 if metric == 'l2' else limit
+
+
+def _among_lowest(values: Tensor, count: int) -> Tensor:
+    """Mark the ``count`` lowest of the first axis; ties go to the lower index.
+
+    Each of the C (C - 1) / 2 comparisons adds one to the rank of its loser, which
+    for the few candidates of a search window is far quicker than a sort.
+    """
+    # int16 holds the rank of any window that fits in memory.
+    rank = torch.zeros(values.shape, dtype=torch.int16, device=values.device)
+    for index in range(1, len(values)):
+        earlier_wins = values[:index] <= values[index]
+        rank[index] += earlier_wins.sum(0, dtype=torch.int16)
+        rank[:index] += ~earlier_wins
+    return rank < count
