@@ -1,0 +1,322 @@
+"""What a mask-free model learns from, drawn: boxes, colour pairs, matches.
+
+Shape legend: ``T`` frames of a clip, ``N`` objects of a frame, ``h, w`` mask
+cells, ``s`` pixels per cell, ``C`` offsets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmmaskfree.ops import boxes_to_masks, color_affinity, temporal_matches
+
+from .drawing import draw_frame, instance_color, line_width, picture_scale, resize_image
+from .strips import clip_strip, stack_rows, text_row
+
+
+@dataclass
+class ClipCues:
+    """The colour cues of one clip, as the losses see them.
+
+    Attributes:
+        inside: ``(T, h, w)`` bool, cells in a box of their own frame.
+        tube: ``(h, w)`` bool, cells in a box of any frame: where the temporal
+            loss counts.
+        pairs: ``(T, h, w)`` uint8 in 0..8, the neighbours of a cell whose colour
+            is like its own.
+        offsets: ``(C, 2)`` candidate offsets (dy, dx) of the temporal matches.
+        matched: ``(T - 1, C, h, w)`` bool, cell p of frame t matches p + offset
+            of frame t + 1.
+        pairs_share: Of the colour pairs from cells in boxes, those that are on;
+            0..1, nan where no cell is in a box.
+        matched_share: Of the cells of the tube in frames 0..T-2, those with a
+            match in the next frame; nan where there are none.
+        matches_per_cell: Mean matches of the same cells.
+    """
+
+    inside: np.ndarray
+    tube: np.ndarray
+    pairs: np.ndarray
+    offsets: np.ndarray
+    matched: np.ndarray
+    pairs_share: float
+    matched_share: float
+    matches_per_cell: float
+
+
+def find_cues(
+    lab: Tensor,
+    valid: Tensor,
+    bboxes: Sequence[np.ndarray],
+    *,
+    mask_stride: int = 4,
+    pairwise_dilation: int = 2,
+    color_threshold: float = 0.3,
+    radius: float = 5,
+    dilation: int = 3,
+    patch_size: int = 3,
+    topk: int = 5,
+    match_threshold: float = 0.05,
+    metric: str = 'l2',
+) -> ClipCues:
+    """Find the colour pairs and temporal matches of a clip.
+
+    Args:
+        lab: ``(T, 3, h, w)`` CIE Lab.
+        valid: ``(T, h, w)`` bool, False on padding.
+        bboxes: T arrays ``(N, 4)`` xyxy px of the input.
+        mask_stride: Pixels per cell.
+        pairwise_dilation: As in :func:`mmmaskfree.ops.clip_losses`, like all
+            that follow.
+        color_threshold: See there.
+        radius: See there.
+        dilation: See there.
+        patch_size: See there.
+        topk: See there.
+        match_threshold: See there.
+        metric: See there.
+
+    Returns:
+        The cues and their shares.
+    """
+    height, width = lab.shape[-2:]
+    inside = torch.stack(
+        [
+            boxes_to_masks(
+                torch.as_tensor(np.asarray(boxes), dtype=torch.float64).reshape(-1, 4),
+                (height, width),
+                mask_stride,
+            ).any(0)
+            for boxes in bboxes
+        ]
+    ).to(valid.device)
+    inside &= valid
+    tube = inside.any(0)
+
+    offsets, affinity = color_affinity(
+        lab[None],
+        dilation=pairwise_dilation,
+        threshold=color_threshold,
+        valid=valid[None],
+    )
+    existing = color_affinity(
+        torch.zeros_like(lab)[None], dilation=pairwise_dilation, valid=valid[None]
+    )[1]
+    pairs = _both_ends(affinity[0], offsets)
+    possible = _both_ends(existing[0], offsets)
+
+    match_offsets, matched = temporal_matches(
+        lab[:-1],
+        lab[1:],
+        radius=radius,
+        dilation=dilation,
+        patch_size=patch_size,
+        topk=topk,
+        threshold=match_threshold,
+        metric=metric,
+        valid_a=valid[:-1],
+        valid_b=valid[1:],
+    )
+    per_cell = matched.sum(1)[(valid & tube)[:-1]].double()
+    return ClipCues(
+        inside=inside.cpu().numpy(),
+        tube=tube.cpu().numpy(),
+        pairs=pairs.cpu().numpy(),
+        offsets=match_offsets.cpu().numpy(),
+        matched=matched.cpu().numpy(),
+        pairs_share=(pairs[inside].double().sum() / possible[inside].sum()).item(),
+        matched_share=(per_cell > 0).double().mean().item(),
+        matches_per_cell=per_cell.mean().item(),
+    )
+
+
+def _both_ends(affinity: Tensor, offsets: Sequence[tuple[int, int]]) -> Tensor:
+    """Count at each cell the pairs it is an end of: (T, 4, h, w) -> (T, h, w)."""
+    count = affinity.sum(1, dtype=torch.uint8)
+    for index, (dy, dx) in enumerate(offsets):
+        # No pair leaves the image, so that nothing comes back on the other side.
+        count += torch.roll(affinity[:, index], (dy, dx), (1, 2)).to(torch.uint8)
+    return count
+
+
+def cue_strip(
+    frames: Sequence[np.ndarray],
+    bboxes: Sequence[np.ndarray],
+    instances_ids: Sequence[Sequence[int]],
+    cues: ClipCues,
+    *,
+    labels: Sequence[Sequence[int]] | None = None,
+    classes: Sequence[str] | None = None,
+    captions: Sequence[str] | None = None,
+    title: str = '',
+    mask_stride: int = 4,
+    num_points: int = 12,
+    seed: int = 0,
+    short_side: int = 180,
+) -> np.ndarray:
+    """Draw a training clip and what supervises it, in three rows.
+
+    Row 1: the frames with boxes and track ids. Row 2: how many of a cell's eight
+    neighbours have its colour. Row 3: for neighbouring frames, sampled cells of
+    the tube and their matches in the next frame (paper Figure 8).
+
+    Args:
+        frames: T arrays ``(H, W, 3)`` uint8 RGB, as augmented, without padding.
+        bboxes: T arrays ``(N, 4)`` xyxy px.
+        instances_ids: T lists of N ids.
+        cues: From :func:`find_cues`.
+        labels: T lists of N class indices.
+        classes: Class names.
+        captions: T texts below the frames.
+        title: Text on top.
+        mask_stride: Pixels per cell.
+        num_points: Matched cells shown for each pair of frames.
+        seed: Of their choice.
+        short_side: Short side of a frame in the picture, in pixels.
+
+    Returns:
+        ``(H', W', 3)`` uint8 RGB.
+
+    Raises:
+        ValueError: Frames, boxes, ids and cues of different lengths.
+    """
+    lengths = {len(frames), len(bboxes), len(instances_ids), len(cues.inside)}
+    if len(lengths) > 1:
+        raise ValueError(
+            f'{len(frames)} frames, boxes of {len(bboxes)}, ids of '
+            f'{len(instances_ids)} and cues of {len(cues.inside)}.'
+        )
+    scale = picture_scale(*frames[0].shape[:2], short_side, shrink=True)
+    outlined = [
+        draw_frame(
+            frame,
+            bboxes=bboxes[t],
+            instances_ids=instances_ids[t],
+            labels=None if labels is None else labels[t],
+            classes=classes,
+            scale=scale,
+        )
+        for t, frame in enumerate(frames)
+    ]
+    heat = [
+        _pairs_frame(
+            frame, cues.pairs[t], bboxes[t], instances_ids[t], mask_stride, scale
+        )
+        for t, frame in enumerate(frames)
+    ]
+    rows = [
+        clip_strip(outlined, title='boxes and track ids', captions=captions),
+        clip_strip(
+            heat,
+            title='colour pairs: dark = no neighbour alike, bright = all 8 '
+            f'({_percent(cues.pairs_share)} of the pairs in boxes)',
+        ),
+    ]
+    if len(frames) > 1:
+        rng = np.random.default_rng(seed)
+        doubles = [
+            _match_frames(frames, t, cues, mask_stride, scale, num_points, rng)
+            for t in range(len(frames) - 1)
+        ]
+        # Two frames wide each: as many in a row as fit below the clip.
+        per_row = max(1, len(frames) // 2)
+        text = (
+            'temporal matches: cells of frame t (ringed) and where they are found in '
+            f'frame t + 1 ({_percent(cues.matched_share)} of the cells have a match, '
+            f'{cues.matches_per_cell:.2f} each)'
+        )
+        for start in range(0, len(doubles), per_row):
+            some = doubles[start : start + per_row]
+            rows.append(clip_strip(some, title='' if start else text, gap=14))
+    width = max(row.shape[1] for row in rows)
+    if title:
+        rows.insert(0, text_row(title, width, font_size=22))
+    return stack_rows(rows, gap=10)
+
+
+def _pairs_frame(
+    frame: np.ndarray,
+    pairs: np.ndarray,
+    bboxes: np.ndarray,
+    instances_ids: Sequence[int],
+    stride: int,
+    scale: float,
+) -> np.ndarray:
+    """Heat map of the active pairs over the grey frame, clear inside boxes."""
+    grey = cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    picture = resize_image(grey, scale)
+    height, width = frame.shape[:2]
+    bgr = cv2.applyColorMap((pairs * 31).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    cells = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).repeat(stride, 0).repeat(stride, 1)
+    size = (picture.shape[1], picture.shape[0])
+    heat = cv2.resize(cells[:height, :width], size, interpolation=cv2.INTER_NEAREST)
+    opacity = np.full((height, width, 1), 0.35, np.float32)
+    for x1, y1, x2, y2 in np.rint(bboxes).astype(int):
+        opacity[max(y1, 0) : y2, max(x1, 0) : x2] = 0.8
+    opacity = cv2.resize(opacity, size, interpolation=cv2.INTER_NEAREST)[..., None]
+    mixed = np.rint((1 - opacity) * picture + opacity * heat).astype(np.uint8)
+    return draw_frame(
+        mixed, bboxes=bboxes * scale, instances_ids=instances_ids, scale=1, tags=False
+    )
+
+
+def _match_frames(
+    frames: Sequence[np.ndarray],
+    t: int,
+    cues: ClipCues,
+    stride: int,
+    scale: float,
+    num_points: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Frames t and t + 1 with sampled cells and their matches in one colour."""
+    left, right = (resize_image(frames[i], scale) for i in (t, t + 1))
+    # Paler frames, so that the dots stand out.
+    left, right = (np.rint(0.65 * image + 0.35 * 255) for image in (left, right))
+    picture = np.concatenate((left, right), 1).astype(np.uint8)
+    shift = left.shape[1]
+    candidates = np.argwhere(cues.tube & cues.matched[t].any(0))
+    chosen = _far_apart(candidates, num_points, rng)
+    dot = 2 * line_width(left) + 1
+
+    def center(cell: np.ndarray) -> tuple[int, int]:
+        y, x = ((cell + 0.5) * stride * scale).astype(int)
+        return min(int(x), shift - 1), min(int(y), left.shape[0] - 1)
+
+    for order, cell in enumerate(chosen):
+        color = instance_color(order)
+        x, y = center(cell)
+        for offset in cues.offsets[cues.matched[t][:, cell[0], cell[1]]]:
+            there = center(cell + offset)
+            there = (there[0] + shift, there[1])
+            cv2.line(picture, (x, y), there, color, 1, cv2.LINE_AA)
+            cv2.circle(picture, there, dot, color, -1, cv2.LINE_AA)
+        cv2.circle(picture, (x, y), dot + 2, (20, 20, 20), -1, cv2.LINE_AA)
+        cv2.circle(picture, (x, y), dot, color, -1, cv2.LINE_AA)
+    picture[:, shift - 1 : shift + 1] = 255
+    return picture
+
+
+def _far_apart(cells: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Choose cells that lie far from one another, so that dots do not pile up."""
+    if len(cells) <= count:
+        return cells
+    chosen = [int(rng.integers(len(cells)))]
+    distance = np.linalg.norm(cells - cells[chosen[0]], axis=1)
+    while len(chosen) < count:
+        # At random among the farther half: the plain farthest are all on the edge.
+        order = np.argsort(distance)
+        pick = int(rng.choice(order[len(order) // 2 :]))
+        chosen.append(pick)
+        distance = np.minimum(distance, np.linalg.norm(cells - cells[pick], axis=1))
+    return cells[sorted(chosen)]
+
+
+def _percent(share: float) -> str:
+    return 'none' if np.isnan(share) else f'{share:.0%}'
