@@ -38,3 +38,129 @@ Head -> metric (on every ``DetDataSample``)
         ``bboxes (K, 4)`` xyxy px, ``labels (K,)``, ``scores (K,)`` in 0..1,
         ``instances_id (K,)``: the same id is the same track in every frame
 """
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ColorCues:
+    """Colours of a batch of clips at mask resolution.
+
+    Attributes:
+        lab: (B, T, 3, h, w) float32 CIE Lab.
+        valid: (B, T, h, w) bool, False where a cell touches padding.
+    """
+
+    lab: Tensor
+    valid: Tensor
+
+    @classmethod
+    def from_samples(cls, data_samples: list) -> ColorCues:
+        """Collect what the data preprocessor left on each ``TrackDataSample``."""
+        if 'lab' not in data_samples[0]:
+            raise KeyError(
+                'the data samples carry no colour cues: set '
+                "model.data_preprocessor.type='mmmaskfree.MaskFreeTrackDataPreprocessor'"
+            )
+        return cls(
+            lab=torch.stack([sample.lab for sample in data_samples]),
+            valid=torch.stack([sample.valid for sample in data_samples]),
+        )
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """The annotated tracks of a batch of clips.
+
+    Attributes:
+        boxes: (G, T, 4) float32 xyxy px of the padded input; zeros where absent.
+        present: (G, T) bool, the track has a box in that frame.
+        labels: (G,) long.
+        clip_index: (G,) long in 0..B-1, not decreasing.
+        num_per_clip: B counts.
+        masks: (G, T, H, W) bool for a fully supervised twin, else None.
+    """
+
+    boxes: Tensor
+    present: Tensor
+    labels: Tensor
+    clip_index: Tensor
+    num_per_clip: list[int]
+    masks: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @classmethod
+    def from_samples(cls, data_samples: list, *, with_masks: bool = False) -> Tracks:
+        """Group the objects of each clip's frames to tracks by ``instances_ids``.
+
+        Args:
+            data_samples: B ``TrackDataSample``, each with T frames.
+            with_masks: Also group ``gt_instances.masks`` (padded ``BitmapMasks``).
+
+        Raises:
+            KeyError: Masks are asked for but were not loaded.
+        """
+        boxes, present, labels, clips, masks, counts = [], [], [], [], [], []
+        for clip, sample in enumerate(data_samples):
+            frames = [sample[t].gt_instances for t in range(len(sample))]
+            ids = torch.cat([frame.instances_ids for frame in frames])
+            unique, index = ids.unique(return_inverse=True)
+            frame_index = torch.cat(
+                [
+                    torch.full_like(frame.instances_ids, t)
+                    for t, frame in enumerate(frames)
+                ]
+            ).long()
+            num_tracks, num_frames = len(unique), len(frames)
+            frame_boxes = torch.cat([_as_tensor(frame.bboxes) for frame in frames])
+            frame_labels = torch.cat([frame.labels for frame in frames])
+
+            clip_boxes = frame_boxes.new_zeros((num_tracks, num_frames, 4))
+            clip_boxes[index, frame_index] = frame_boxes
+            clip_present = torch.zeros_like(clip_boxes[..., 0], dtype=torch.bool)
+            clip_present[index, frame_index] = True
+            clip_labels = frame_labels.new_zeros(num_tracks, dtype=torch.long)
+            clip_labels[index] = frame_labels.long()
+            if with_masks:
+                if 'masks' not in frames[0]:
+                    raise KeyError(
+                        'mask supervision needs masks: set load_masks=True on the '
+                        'data set and with_mask=True on LoadTrackAnnotations'
+                    )
+                frame_masks = torch.cat(
+                    [
+                        frame.masks.to_tensor(torch.bool, frame_boxes.device)
+                        for frame in frames
+                    ]
+                )
+                clip_masks = frame_masks.new_zeros(
+                    (num_tracks, num_frames, *frame_masks.shape[-2:])
+                )
+                clip_masks[index, frame_index] = frame_masks
+                masks.append(clip_masks)
+
+            boxes.append(clip_boxes)
+            present.append(clip_present)
+            labels.append(clip_labels)
+            clips.append(torch.full_like(clip_labels, clip))
+            counts.append(num_tracks)
+        return cls(
+            boxes=torch.cat(boxes),
+            present=torch.cat(present),
+            labels=torch.cat(labels),
+            clip_index=torch.cat(clips),
+            num_per_clip=counts,
+            masks=torch.cat(masks) if with_masks else None,
+        )
+
+
+def _as_tensor(bboxes) -> Tensor:
+    """mmdet's box types hold their tensor; plain tensors are one."""
+    return bboxes.tensor if hasattr(bboxes, 'tensor') else bboxes

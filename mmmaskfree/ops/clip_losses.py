@@ -9,7 +9,12 @@ from torch import Tensor
 
 from .affinity import color_affinity
 from .boxes import mask_extents
-from .consistency import Agreement, consistency_sums
+from .consistency import (
+    Agreement,
+    consistency_sums,
+    pair_normalizer,
+    sum_layers,
+)
 from .matching import temporal_matches
 from .offsets import frame_pairs
 from .projection import projection_dice
@@ -114,14 +119,14 @@ def clip_losses(
         def per_layer(values: Tensor) -> Tensor:
             return sum_layers(values, layers, num_layers)
 
-        count = per_layer(torch.ones_like(dice)).sum(-1)
-        pairs, matches = (per_layer(weight) for weight in weights)
-        if normalize == 'pixels':
-            matches = torch.full_like(matches, logits[0, 0].numel() if rows else 1)
+        num_pixels = logits.shape[-2:].numel() if normalize == 'pixels' else None
+        pairs = pair_normalizer(per_layer(weights[0]), pooled=True)
+        matches = pair_normalizer(per_layer(weights[1]), num_pixels=num_pixels)
+        count = per_layer(torch.ones_like(dice)).sum(-1).clamp(min=1)
         losses = {
-            'projection': per_layer(dice).sum(-1) / count.clamp(min=1),
-            'pairwise': per_layer(sums[0]).sum(-1) / pairs.sum(-1).clamp(min=1),
-            'temporal': (per_layer(sums[1]) / matches.clamp(min=1)).sum(-1),
+            'projection': per_layer(dice).sum(-1) / count,
+            'pairwise': (per_layer(sums[0]) / pairs).sum(-1),
+            'temporal': (per_layer(sums[1]) / matches).sum(-1),
         }
         if rows == 0:
             losses = {name: loss + logits.sum() * 0 for name, loss in losses.items()}
@@ -173,12 +178,6 @@ def temporal_agreement(
     matched = matched.view(lab.shape[0], len(pairs), *matched.shape[1:])
     offsets = [(dy, dx) for dy, dx in offsets.tolist()]
     return Agreement(offsets, pairs, matched, symmetric=False)
-
-
-def sum_layers(values: Tensor, layer_index: Tensor, num_layers: int) -> Tensor:
-    """(G, ...) -> (L, ...): the sum over the rows of each decoder layer."""
-    total = values.new_zeros((num_layers, *values.shape[1:]))
-    return total.index_add(0, layer_index, values)
 
 
 def _group_rows(box_masks: Tensor, clip_index: Tensor) -> tuple[Tensor, Tensor]:

@@ -136,6 +136,31 @@ def consistency_sums(
     return list(sums), weights
 
 
+def sum_layers(values: Tensor, layer_index: Tensor, num_layers: int) -> Tensor:
+    """(G, ...) -> (L, ...): the sum over the rows of each decoder layer."""
+    total = values.new_zeros((num_layers, *values.shape[1:]))
+    return total.index_add(0, layer_index, values)
+
+
+def pair_normalizer(
+    weights: Tensor, *, pooled: bool = False, num_pixels: int | None = None
+) -> Tensor:
+    """What the sums of the pairs of frames are divided by.
+
+    Args:
+        weights: (..., P), summed over the tracks.
+        pooled: All pairs of frames share one (the spatial loss) instead of each
+            being normalised on its own (the temporal loss).
+        num_pixels: h * w, to divide by it whatever the weights are (Eq. 2).
+
+    Returns:
+        (..., P) or (..., 1), at least 1.
+    """
+    if num_pixels is not None:
+        return torch.full_like(weights, num_pixels)
+    return (weights.sum(-1, keepdim=True) if pooled else weights).clamp(min=1)
+
+
 def _make_plan(
     box_masks: Tensor,
     agreements: list[Agreement],

@@ -1,0 +1,72 @@
+"""Clips of bytes to normalised input and colour cues."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from mmdet.models.data_preprocessors import TrackDataPreprocessor
+from torch import Tensor
+
+from mmmaskfree.ops import rgb_to_lab
+from mmmaskfree.registry import MODELS
+
+
+@MODELS.register_module()
+class MaskFreeTrackDataPreprocessor(TrackDataPreprocessor):
+    """mmdet's clip preprocessing, and the colours at mask resolution.
+
+    In training every ``TrackDataSample`` gets ``lab`` (T, 3, h, w) float32 and
+    ``valid`` (T, h, w) bool, on the device of the input (see ``structures.py``).
+
+    Args:
+        mask_stride: Pixels per mask cell; colours are averaged over a cell.
+        channel_order: ``rgb``, or ``bgr`` to convert with red and blue swapped
+            as the paper's released code does.
+        kwargs: As mmdet's ``TrackDataPreprocessor``. Input frames are BGR, as
+            OpenCV reads them, when ``bgr_to_rgb=True``, else RGB.
+    """
+
+    def __init__(
+        self, *args, mask_stride: int = 4, channel_order: str = 'rgb', **kwargs
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if channel_order not in ('rgb', 'bgr'):
+            raise ValueError(f'channel_order must be rgb or bgr, got {channel_order!r}')
+        self.mask_stride = mask_stride
+        self.channel_order = channel_order
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """See the class; ``data['inputs']`` is a list of (T, 3, H, W) clips."""
+        data = self.cast_data(data)
+        clips = data['inputs']
+        data = super().forward(data, training)
+        if training and data['data_samples'] is not None:
+            for clip, sample in zip(clips, data['data_samples'], strict=True):
+                sample.lab, sample.valid = self.color_cues(
+                    clip, data['inputs'].shape[-2:]
+                )
+        return data
+
+    @torch.no_grad()
+    def color_cues(
+        self, clip: Tensor, padded_size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Lab of the mask cells of one clip.
+
+        Args:
+            clip: (T, 3, H, W) as loaded, 0..255, without padding.
+            padded_size: Size of the batch's input.
+
+        Returns:
+            lab (T, 3, h, w) float32, 0 on padding, and valid (T, h, w) bool: the
+            whole cell lies in the image, so its mean colour is the image's.
+        """
+        stride = self.mask_stride
+        height, width = (math.ceil(side / stride) for side in padded_size)
+        is_bgr = self._channel_conversion
+        if is_bgr != (self.channel_order == 'bgr'):
+            clip = clip.flip(1)
+        lab = rgb_to_lab(F.avg_pool2d(clip.float(), stride))
+        missing = (0, width - lab.shape[-1], 0, height - lab.shape[-2])
+        valid = lab.new_ones((len(lab), *lab.shape[-2:]), dtype=torch.bool)
+        return F.pad(lab, missing), F.pad(valid, missing)

@@ -1,0 +1,196 @@
+"""Video Mask2Former that learns its masks from whatever is declared."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from mmdet.models.tracking_heads import Mask2FormerTrackHead
+from mmdet.structures import TrackDataSample
+from mmdet.structures.mask import mask2bbox
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from mmmaskfree.models.task_modules import Assignment
+from mmmaskfree.registry import MODELS, TASK_UTILS
+from mmmaskfree.structures import ColorCues, Tracks
+
+
+@MODELS.register_module()
+class MaskFreeMask2FormerTrackHead(Mask2FormerTrackHead):
+    """mmdet's head with a declared supervision, for clips of any length.
+
+    The network, its parameter names and its checkpoints are mmdet's. ``loss_mask``
+    and ``loss_dice`` of mmdet's configs are accepted and not used: the
+    supervision holds the mask losses.
+
+    Args:
+        supervision: :class:`MaskFreeSupervision` (boxes), the default, or
+            :class:`MaskSupervision` (masks; needs ``load_masks=True`` data).
+        train_cfg: ``assigner``: :class:`BoxMaskSequenceAssigner` or
+            :class:`MaskSequenceAssigner`; default: the one that the supervision
+            needs. Other keys of mmdet's configs are ignored.
+        test_cfg: ``max_per_video``: tracks kept per video, default 10.
+        num_frames: Only for mmdet's configs; the data decide.
+        kwargs: As mmdet's ``Mask2FormerTrackHead``.
+    """
+
+    def __init__(
+        self,
+        *args,
+        supervision: dict | None = None,
+        train_cfg: dict | None = None,
+        test_cfg: dict | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(*args, train_cfg=None, test_cfg=test_cfg, **kwargs)
+        # Nothing may look as if it were used.
+        del self.loss_mask, self.loss_dice
+        self.supervision = MODELS.build(
+            supervision or dict(type='mmmaskfree.MaskFreeSupervision')
+        )
+        self.train_cfg = train_cfg
+        assigner = (train_cfg or {}).get('assigner') or dict(
+            type='mmmaskfree.MaskSequenceAssigner'
+            if self.supervision.needs_masks
+            else 'mmmaskfree.BoxMaskSequenceAssigner'
+        )
+        self.assigner = TASK_UTILS.build(assigner)
+        if not hasattr(self.assigner, 'assign_clips'):
+            raise TypeError(
+                f'train_cfg.assigner {type(self.assigner).__name__} does not match '
+                'whole clips: use mmmaskfree.BoxMaskSequenceAssigner, or '
+                'mmmaskfree.MaskSequenceAssigner for mask supervision'
+            )
+
+    def loss(
+        self, x: tuple[Tensor], data_samples: list[TrackDataSample]
+    ) -> dict[str, Tensor]:
+        """Losses of a batch of clips.
+
+        Args:
+            x: Multi-level features, each (B * T, C, H, W).
+            data_samples: B samples with T frames each.
+
+        Returns:
+            ``loss_cls`` and what the supervision returns; ``aux_loss_*`` hold the
+            sums over the decoder outputs before the last.
+        """
+        lengths = {len(sample) for sample in data_samples}
+        if len(lengths) != 1:
+            raise ValueError(f'clips of one batch differ in length: {sorted(lengths)}')
+        (self.num_frames,) = lengths
+        all_scores, all_logits = self(x, data_samples)
+        tracks = Tracks.from_samples(
+            data_samples, with_masks=self.supervision.needs_masks
+        )
+        stride = data_samples[0][0].batch_input_shape[-1] / all_logits[0].shape[-1]
+        matches = self.assigner.assign_clips(
+            all_scores, all_logits, tracks, stride=stride
+        )
+        # (M, T, h, w), row by row a matched query of some layer
+        logits = torch.cat(
+            [
+                layer_logits[matches.clip[rows], matches.query[rows]]
+                for layer_logits, rows in zip(
+                    all_logits,
+                    (matches.layer == layer for layer in range(len(all_logits))),
+                    strict=True,
+                )
+            ]
+        )
+        cues = None
+        if not self.supervision.needs_masks:
+            cues = ColorCues.from_samples(data_samples)
+        losses = self._loss_cls(all_scores, tracks, matches)
+        losses |= self.supervision(
+            logits,
+            tracks,
+            cues,
+            stride=stride,
+            track_index=matches.track,
+            layer_index=matches.layer,
+            num_layers=len(all_logits),
+        )
+        return losses
+
+    def _loss_cls(
+        self, all_scores: list[Tensor], tracks: Tracks, matches: Assignment
+    ) -> dict[str, Tensor]:
+        """Classification of every query, as mmdet weighs it."""
+        scores = torch.stack(all_scores)  # (L, B, Q, num_classes + 1)
+        labels = torch.full_like(scores[..., 0], self.num_classes, dtype=torch.long)
+        labels[matches.layer, matches.clip, matches.query] = tracks.labels[
+            matches.track
+        ]
+        class_weight = scores.new_tensor(self.class_weight, dtype=torch.float32)
+        # Over all processes, so that many give the gradients of one.
+        totals = class_weight[labels].sum((1, 2))  # (L,)
+        all_reduce(totals)
+        totals = totals / get_world_size()
+        values = torch.stack(
+            [
+                self.loss_cls(
+                    layer_scores.flatten(0, 1).float(),
+                    layer_labels.flatten(),
+                    avg_factor=total,
+                )
+                for layer_scores, layer_labels, total in zip(
+                    scores, labels, totals, strict=True
+                )
+            ]
+        )
+        losses = {'loss_cls': values[-1]}
+        if len(values) > 1:
+            losses['aux_loss_cls'] = values[:-1].sum()
+        return losses
+
+    def predict(
+        self, x: tuple[Tensor], data_samples: TrackDataSample, rescale: bool = True
+    ) -> list[InstanceData]:
+        """Tracks of one video.
+
+        Args:
+            x: Multi-level features of its T frames.
+            data_samples: The video's sample with T frames.
+            rescale: Masks and boxes at ``ori_shape``, else at ``img_shape``.
+
+        Returns:
+            For each frame ``masks`` (K, H, W) bool, ``bboxes`` (K, 4) xyxy px,
+            ``labels``, ``scores`` (K,) and ``instances_id`` (K,), best first; the
+            same row is the same track in every frame.
+        """
+        all_scores, all_logits = self(x, data_samples)
+        probabilities = all_scores[-1][0].float().softmax(-1)[:, :-1]  # (Q, C)
+        count = (self.test_cfg or {}).get('max_per_video', 10)
+        count = min(count, probabilities.numel())
+        scores, index = probabilities.flatten().topk(count)
+        queries = index.div(self.num_classes, rounding_mode='floor')
+        labels = index % self.num_classes
+        # (K, T, h, w): chosen before anything is upsampled
+        logits = all_logits[-1][0][queries].float()
+        results = []
+        for frame in range(len(data_samples)):
+            meta = data_samples[frame].metainfo
+            masks = _upsample(logits[:, frame], meta, rescale) > 0
+            results.append(
+                InstanceData(
+                    masks=masks,
+                    bboxes=mask2bbox(masks),
+                    labels=labels,
+                    scores=scores,
+                    instances_id=torch.arange(count, device=labels.device),
+                )
+            )
+        return results
+
+
+def _upsample(logits: Tensor, meta: dict, rescale: bool) -> Tensor:
+    """(K, h, w) logits of one frame -> its image, without the padding."""
+    padded, image = meta['batch_input_shape'], meta['img_shape']
+    options = dict(mode='bilinear', align_corners=False)
+    logits = F.interpolate(logits[None], size=tuple(padded[-2:]), **options)
+    logits = logits[..., : image[0], : image[1]]
+    if rescale and tuple(meta['ori_shape'][:2]) != tuple(image[:2]):
+        logits = F.interpolate(logits, size=tuple(meta['ori_shape'][:2]), **options)
+    return logits[0]
