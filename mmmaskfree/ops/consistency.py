@@ -204,8 +204,7 @@ def _make_plan(
 
     def ends(side: int) -> list[Tensor]:
         return [
-            torch.tensor([pair[side] for pair in a.pairs], device=box_masks.device)
-            for a in agreements
+            track_index.new_tensor([pair[side] for pair in a.pairs]) for a in agreements
         ]
 
     return _Plan(agreements, tracks, ends(0), ends(1))
