@@ -31,9 +31,9 @@ MMCV_CORE_MINUTES = 20
 """What the operators of mmcv cost one core to compile, as measured."""
 
 NETWORK_HINT = (
-    "If the lines above say that no index was reached or no version was found: "
-    "check the network, and the proxy or index in `pip config list`. Then run "
-    "the same command again; finished steps are not repeated."
+    'If the lines above say that no index was reached or no version was found: '
+    'check the network, and the proxy or index in `pip config list`. Then run '
+    'the same command again; finished steps are not repeated.'
 )
 
 
@@ -149,7 +149,8 @@ def install_torch(torch: str) -> str:
         say(f'installing {torch} (1 to 5 minutes: 0.2 GB for CPU, 3 GB with CUDA)')
         run(
             pip('install', '-r', str(requirements), *shlex.split(torch)),
-            NETWORK_HINT + ' Another torch: make setup TORCH="torch==X --index-url URL"',
+            NETWORK_HINT
+            + ' Another torch: make setup TORCH="torch==X --index-url URL"',
         )
         stamp('torch', key)
     return key
@@ -340,14 +341,15 @@ def main() -> int:
         install_mmcv(torch_key)
         install_stack(torch_key)
         install_project()
-        key = ''.join(sorted(path.read_text() for path in STAMPS.glob('[mpstv]*')))
-        if not done('checked', digest(key)):
+        steps = ('venv', 'torch', 'mmcv', 'stack', 'project')
+        key = digest(*(STAMPS / step for step in steps))
+        if not done('checked', key):
             say('checking what was installed (seconds)')
             run(
                 [str(PY), '-m', 'mmmaskfree.utils.env'],
                 'Each problem above names its mend. To start over: rm -r .venv',
             )
-            stamp('checked', digest(key))
+            stamp('checked', key)
             say(f'done in {(time.monotonic() - start) / 60:.1f} minutes')
     except SetupError as error:
         print(f'[setup] {error}', file=sys.stderr)

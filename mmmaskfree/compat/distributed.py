@@ -1,0 +1,60 @@
+"""Several processes on CPU.
+
+mmengine's ``init_dist`` calls ``torch.cuda.set_device`` whatever the backend, and
+its runner hands ``device_ids`` to ``DistributedDataParallel``, which refuses them
+for a module on CPU. Both are left alone when the process group and a
+``model_wrapper_cfg`` are there before the runner is built.
+"""
+
+import os
+import subprocess
+from datetime import timedelta
+
+import torch.distributed
+from mmengine.config import Config
+from mmengine.device import get_device
+
+_LAUNCHER_VARIABLES = {
+    'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
+    'mpi': (
+        'OMPI_COMM_WORLD_RANK',
+        'OMPI_COMM_WORLD_SIZE',
+        'OMPI_COMM_WORLD_LOCAL_RANK',
+    ),
+}
+
+
+def init_cpu_processes(cfg: Config) -> None:
+    """Join the other processes over gloo, if there are others and no GPU.
+
+    Args:
+        cfg: The run's config with ``launcher`` set to ``'pytorch'``, ``'slurm'``
+            or ``'mpi'``; gets a ``model_wrapper_cfg`` that suits a CPU unless it
+            has one. Nothing happens for ``'none'`` or where there is a GPU.
+
+    Raises:
+        KeyError: A variable of the launcher is missing from the environment.
+    """
+    if cfg.get('launcher', 'none') == 'none' or get_device() != 'cpu':
+        return
+    env = os.environ
+    if cfg.launcher in _LAUNCHER_VARIABLES:
+        rank, world_size, local_rank = _LAUNCHER_VARIABLES[cfg.launcher]
+        env['RANK'] = env[rank]
+        env['WORLD_SIZE'] = env[world_size]
+        env['LOCAL_RANK'] = env[local_rank]
+        env.setdefault('MASTER_PORT', '29500')
+        if cfg.launcher == 'slurm' and 'MASTER_ADDR' not in env:
+            command = ['scontrol', 'show', 'hostnames', env['SLURM_NODELIST']]
+            env['MASTER_ADDR'] = subprocess.check_output(command, text=True).split()[0]
+    if not torch.distributed.is_initialized():
+        dist_cfg = cfg.get('env_cfg', {}).get('dist_cfg', {})
+        seconds = dist_cfg.get('timeout', 1800)
+        torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=seconds))
+    if cfg.get('model_wrapper_cfg') is None:
+        cfg.model_wrapper_cfg = dict(
+            type='MMDistributedDataParallel',
+            device_ids=None,
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False),
+        )

@@ -1,0 +1,75 @@
+"""Predictions of videos in a pickle, small enough to keep."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mmengine.evaluator import DumpResults
+from mmengine.structures import BaseDataElement
+from pycocotools import mask as mask_util
+
+from mmmaskfree.registry import METRICS
+
+
+@METRICS.register_module()
+class DumpTrackResults(DumpResults):
+    """Dump what was predicted in each frame, masks run-length encoded.
+
+    mmdet's ``DumpDetResults`` encodes only ``pred_instances`` and would keep the
+    masks of tracks as raw booleans, about 200 times the size.
+
+    The pickle holds a list of dicts, one per frame, ordered by video and frame:
+    ``video_id``, ``frame_id`` int; ``img_path`` str; ``ori_shape`` (h, w) px;
+    ``pred_track_instances``: ``bboxes`` (K, 4) xyxy px, ``labels`` (K,),
+    ``scores`` (K,), ``instances_id`` (K,) arrays, ``masks`` list of K compressed
+    RLE ``{'size': [h, w], 'counts': bytes}``.
+
+    Args:
+        out_file_path: The file, ending with ``.pkl`` or ``.pickle``.
+        collect_device: As in mmengine's ``BaseMetric``.
+        collect_dir: As in mmengine's ``BaseMetric``.
+    """
+
+    def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
+        """Take the predictions of some videos, whole or in parts.
+
+        Args:
+            data_batch: Not used.
+            data_samples: ``TrackDataSample`` objects or the dicts of them.
+        """
+        for sample in data_samples:
+            for frame in _as_dict(sample)['video_data_samples']:
+                frame = _as_dict(frame)
+                pred = {
+                    key: _encode(value) if key == 'masks' else _to_numpy(value)
+                    for key, value in _as_dict(frame['pred_track_instances']).items()
+                }
+                keys = ('video_id', 'frame_id', 'img_path', 'ori_shape')
+                record = {key: frame.get(key) for key in keys}
+                self.results.append({**record, 'pred_track_instances': pred})
+
+    def evaluate(self, size: int) -> dict:
+        """Write the file; ``size``, the number of videos, says nothing of frames."""
+        return super().evaluate(sys.maxsize)
+
+    def compute_metrics(self, results: list[dict]) -> dict:
+        """Write each frame once: a sampler may repeat videos to fill a batch."""
+        frames = {(r['video_id'], r['frame_id']): r for r in results}
+        return super().compute_metrics([frames[key] for key in sorted(frames)])
+
+
+def _as_dict(element: Any) -> dict:
+    if isinstance(element, BaseDataElement):
+        return dict(element.all_items())
+    return element
+
+
+def _to_numpy(value: Any) -> Any:
+    return value.detach().cpu().numpy() if hasattr(value, 'detach') else value
+
+
+def _encode(masks: Any) -> list[dict]:
+    """(K, h, w) bool -> K compressed RLE."""
+    masks = np.asarray(_to_numpy(masks))
+    return mask_util.encode(np.asfortranarray(masks.transpose(1, 2, 0), np.uint8))
