@@ -152,6 +152,15 @@ class TestByHand:
         # the one prediction that AR@1 looks at sits on the crowd
         assert (result['AR@1'], result['AR@4']) == (0, 1)
 
+    def test_an_object_goes_before_a_crowd_that_fits_better(self):
+        crowd = box_tube([0, 0, 10, 10], iscrowd=True)
+        single = box_tube([0, 0, 10, 8.2])
+        between = box_tube([0, 0, 10, 10], score=0.5)
+        result = evaluate_tube_ap([crowd, single], [between], iou_type='bbox')
+        # IoU 1 with the crowd, .82 with the object: it takes the object at the
+        # seven thresholds .50 to .80, the crowd (no false positive) at the rest
+        assert result['AP'] == pytest.approx(0.7, abs=1e-12)
+
     def test_a_size_includes_its_limits(self):
         # mean area over the visible frames: (120 * 128 + 136 * 128) / 2 = 128^2
         gt = box_tube([0, 0, 120, 128], None, [0, 0, 136, 128])
@@ -171,9 +180,9 @@ class TestByHand:
         assert not {'AP_big', 'AP_s'} & set(result)
 
     def test_equal_scores_do_not_depend_on_the_order_of_videos(self):
-        gts = [box_tube([0, 0, 9, 9], video=v) for v in (3, 1, 2)]
-        hit = box_tube([0, 0, 9, 9], video=3, score=0.5)
-        misses = [box_tube([20, 20, 30, 30], video=v, score=0.5) for v in (1, 2)]
+        gts = [box_tube([0, 0, 9, 9], video=v) for v in (1000, 1, 17)]
+        hit = box_tube([0, 0, 9, 9], video=1000, score=0.5)
+        misses = [box_tube([20, 20, 30, 30], video=v, score=0.5) for v in (1, 17)]
         orders = itertools.permutations([hit, *misses])
         aps = [evaluate_tube_ap(gts, order, iou_type='bbox')['AP'] for order in orders]
         # behind two misses: precision 1/3 up to recall 1/3 (levels 0 to .33)
@@ -233,6 +242,9 @@ def random_tubes(seed, num_videos=5, num_classes=3, extra=6, round_scores=1):
             crowd = bool(rng.random() < 0.2)
             base = boxes(length)
             gts.append((int(video), label, base, 1.0, crowd))
+            if rng.random() < 0.3:  # a crowd that much the same predictions fit
+                near = [b and (b[0], b[1], b[2], b[3] + 8) for b in base]
+                gts.append((int(video), label, near, 1.0, True))
             for _ in range(rng.integers(0, 4)):
                 jittered = [
                     b
