@@ -1,0 +1,919 @@
+"""Reading and checking video annotation files: the one place that does it.
+
+`read_annotations` takes raw YouTube-VIS JSON (one annotation per track, with
+lists over the frames) and CocoVID JSON (one annotation per track and frame)
+and gives the same videos for both. It never stops at the first fault: all of
+them come back as `Problem`, the fatal ones and those that it mended. The data
+sets raise on the former and log the latter;
+``tools/dataset_converters/verify_dataset.py`` prints both.
+
+Letters: ``t`` frame of a video, counted from 0; boxes in the file are
+``[x, y, w, h]``, boxes in the result ``[x1, y1, x2, y2]``, both in pixels.
+"""
+
+import difflib
+import json
+import math
+import os.path
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from mmengine import fileio
+from pycocotools import mask as mask_utils
+
+# What happens to the masks of the file: 'drop' them unseen (learning from
+# boxes), 'keep' those that exist (evaluation), or 'require' one for every box
+# (the fully supervised twin).
+MaskUse = Literal['drop', 'keep', 'require']
+
+# LoadTrackAnnotations stores track ids as int32.
+_MAX_INSTANCE_ID = 2**31 - 1
+
+# What each mendable problem says when it is counted in the log.
+MENDED = {
+    'box-clipped': 'boxes reach outside their image and were clipped to it',
+    'box-outside': 'boxes lie wholly outside their image and were dropped',
+    'box-no-area': 'boxes have no area and were dropped',
+    'box-from-mask': "objects have a mask but no box: the box is the mask's",
+    'mask-missing': 'boxes have no mask although others have: evaluation takes '
+    'these objects as not visible in that frame',
+    'category-skipped': 'annotations have a category outside the classes and '
+    'were skipped',
+    'class-unused': 'classes are no category of the file',
+    'ids-renumbered': 'file whose track ids are not unique or below 1: tracks '
+    'were numbered anew from 1',
+    'video-without-object': 'videos show no object in any frame',
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One fault of an annotation file or of a frame on disk.
+
+    Attributes:
+        file: The annotation file.
+        entry: Where in it, for instance ``annotations[12] (id 37), frame 3``.
+        what: What is wrong there.
+        mend: What to do about it, or what was done.
+        kind: A short name of the fault, the same for all of its kind.
+        fatal: Whether the file cannot be used as it is. If not, the fault is
+            mended while reading and `MENDED` says how.
+    """
+
+    file: str
+    entry: str
+    what: str
+    mend: str
+    kind: str
+    fatal: bool
+
+    def __str__(self) -> str:
+        place = ': '.join(part for part in (self.file, self.entry) if part)
+        return f'{place}: {self.what}. {self.mend}.'
+
+
+class AnnotationError(ValueError):
+    """An annotation file cannot be used.
+
+    The message is the first fatal problem and the number of the others.
+
+    Attributes:
+        problems: All fatal problems of the file.
+    """
+
+    # Built from its message alone, as every exception that crosses from a
+    # worker of a data loader is.
+    problems: Sequence[Problem] = ()
+
+    @classmethod
+    def of(cls, problems: Sequence[Problem]) -> 'AnnotationError':
+        """The error that these fatal problems, one or more, make."""
+        message = str(problems[0])
+        if len(problems) > 1:
+            message += (
+                f' ({len(problems) - 1} more errors; '
+                'tools/dataset_converters/verify_dataset.py lists all of them.)'
+            )
+        error = cls(message)
+        error.problems = tuple(problems)
+        return error
+
+
+@dataclass
+class VideoAnnotations:
+    """What `read_annotations` found.
+
+    Attributes:
+        videos: One dict per video, as `mmmaskfree.structures` lays down.
+        classes: Names of the classes; the index is the label.
+        category_ids: The file's category id of each class, None for a class
+            that the file does not know.
+        ground_truth: ``'masks'``, ``'boxes'`` or ``'none'``.
+        problems: Every fault found, in the order of the file.
+    """
+
+    videos: list[dict] = field(default_factory=list)
+    classes: tuple[str, ...] = ()
+    category_ids: tuple[int | None, ...] = ()
+    ground_truth: str = 'none'
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def errors(self) -> list[Problem]:
+        """The fatal problems."""
+        return [problem for problem in self.problems if problem.fatal]
+
+    def mended(self) -> list[str]:
+        """One line per kind of mended problem: how many, and the first."""
+        first: dict[str, Problem] = {}
+        count: Counter[str] = Counter()
+        for problem in self.problems:
+            if not problem.fatal:
+                first.setdefault(problem.kind, problem)
+                count[problem.kind] += 1
+        return [
+            f'{first[kind].file}: {number} {MENDED[kind]} (first: {first[kind].entry})'
+            for kind, number in count.items()
+        ]
+
+
+def read_annotations(
+    ann_file: str,
+    *,
+    classes: Sequence[str] | None = None,
+    img_prefix: str = '',
+    masks: MaskUse = 'drop',
+    skip_unknown_categories: bool = False,
+    backend_args: dict | None = None,
+) -> VideoAnnotations:
+    """Reads raw YouTube-VIS or CocoVID JSON and checks every entry.
+
+    Args:
+        ann_file: Path of the file, anything that mmengine's file backends read.
+        classes: Names of the classes in label order. They are found in the
+            file by name. By default the categories of the file, by their id.
+        img_prefix: Folder (or URL) that the file names of the frames start from.
+        masks: ``'drop'`` removes every mask, and its area, right after
+            the JSON is parsed; ``'keep'`` keeps those that exist; ``'require'``
+            also calls it an error where a box has none. Kept masks become
+            compressed RLE ``{'size': [h, w], 'counts': str}``.
+        skip_unknown_categories: Skip annotations whose category is none of
+            ``classes`` instead of calling it an error.
+        backend_args: Arguments of mmengine's file backend.
+
+    Returns:
+        The videos and all problems. Faults never raise here; with
+        ``errors`` present the videos are incomplete.
+    """
+    return _Reader(
+        ann_file, classes, img_prefix, masks, skip_unknown_categories, backend_args
+    ).read()
+
+
+class _Reader:
+    """The state of reading one file."""
+
+    def __init__(
+        self,
+        ann_file: str,
+        classes: Sequence[str] | None,
+        img_prefix: str,
+        masks: MaskUse,
+        skip_unknown_categories: bool,
+        backend_args: dict | None,
+    ) -> None:
+        self.file = str(ann_file)
+        self.classes = None if classes is None else tuple(classes)
+        self.img_prefix = img_prefix
+        self.masks = masks
+        self.skip_unknown_categories = skip_unknown_categories
+        self.backend_args = backend_args
+        self.result = VideoAnnotations()
+        self.labels: dict[int, int | None] = {}  # category id -> label
+        self.videos: dict[int, dict] = {}  # video id -> video, without its faults
+        self.faulty_videos: set[int] = set()  # their annotations are not judged
+        # (video id, id in the file) -> category id, in order of appearance
+        self.tracks: dict[tuple[int, int], int] = {}
+        self.num_masks = 0
+        self.unmasked: list[str] = []
+
+    def read(self) -> VideoAnnotations:
+        data = self._load()
+        if data is None:
+            return self.result
+        annotations = self._list(data, 'annotations', required=False)
+        if self.masks == 'drop':
+            # Before anything else can see them. The areas are the masks' too.
+            for annotation in annotations:
+                if isinstance(annotation, dict):
+                    for key in ('segmentations', 'segmentation', 'areas', 'area'):
+                        annotation.pop(key, None)
+        self._read_categories(self._list(data, 'categories'))
+        raw_videos = self._list(data, 'videos')
+        if not raw_videos and not self.result.errors:
+            self._error(
+                'no-video', 'videos', 'is empty', 'Give the file at least one video'
+            )
+        if data.get('images'):
+            images = self._list(data, 'images')
+            self._read_coco_videos(raw_videos, images)
+            known = {image.get('id') for image in images if isinstance(image, dict)}
+            self._read_coco_annotations(annotations, known)
+        else:
+            self._read_videos(raw_videos)
+            self._read_annotations(annotations)
+        self._finish(bool(annotations))
+        return self.result
+
+    # Reporting ---------------------------------------------------------------
+
+    def _add(self, fatal: bool, kind: str, entry: str, what: str, mend: str) -> None:
+        self.result.problems.append(Problem(self.file, entry, what, mend, kind, fatal))
+
+    def _error(self, kind: str, entry: str, what: str, mend: str) -> None:
+        self._add(True, kind, entry, what, mend)
+
+    def _mended(self, kind: str, entry: str, what: str, mend: str) -> None:
+        self._add(False, kind, entry, what, mend)
+
+    # The file ----------------------------------------------------------------
+
+    def _load(self) -> dict | None:
+        if not fileio.isfile(self.file, backend_args=self.backend_args):
+            near = _near_files(self.file)
+            self._error(
+                'missing-file',
+                '',
+                'there is no such file',
+                f'Did you mean {" or ".join(near)}'
+                if near
+                else 'Check data_root and ann_file',
+            )
+            return None
+        try:
+            data = json.loads(fileio.get(self.file, backend_args=self.backend_args))
+        except ValueError as error:  # also what is not UTF-8
+            self._error(
+                'broken-json',
+                '',
+                f'is not JSON ({error})',
+                'Download or write the file again; it may be cut off or packed',
+            )
+            return None
+        if not isinstance(data, dict):
+            self._error(
+                'not-a-dict',
+                '',
+                f'holds a {type(data).__name__}, not an object with videos, '
+                'categories and annotations',
+                'A list is what a result file holds; give the annotation file',
+            )
+            return None
+        return data
+
+    def _list(self, data: dict, key: str, required: bool = True) -> list:
+        value = data.get(key)
+        if isinstance(value, list):
+            return value
+        if value is not None:
+            self._error(
+                'wrong-type',
+                key,
+                f'is a {type(value).__name__}, not a list',
+                'It is a list of objects',
+            )
+        elif required:
+            self._error(
+                'missing-key',
+                '',
+                f'has no {key!r} (it has {", ".join(map(repr, data)) or "nothing"})',
+                'Give a YouTube-VIS or CocoVID annotation file',
+            )
+        return []
+
+    def _fields(
+        self,
+        entry: str,
+        value: Any,
+        ints: Iterable[str] = (),
+        texts: Iterable[str] = (),
+    ) -> bool:
+        """Whether ``value`` is a dict with these integers and texts."""
+        if not isinstance(value, dict):
+            self._error(
+                'wrong-type',
+                entry,
+                f'is a {type(value).__name__}, not an object',
+                'Every entry is a JSON object',
+            )
+            return False
+        good = True
+        for keys, kind, name in ((ints, int, 'an integer'), (texts, str, 'a text')):
+            for key in keys:
+                found = value.get(key)
+                if isinstance(found, kind) and not isinstance(found, bool):
+                    continue
+                good = False
+                self._error(
+                    'missing-key' if found is None else 'wrong-type',
+                    entry,
+                    f'has no {key!r}'
+                    if found is None
+                    else f'its {key!r} is {found!r}, not {name}',
+                    f'Give it {key!r}, {name}',
+                )
+        return good
+
+    def _unique(self, entry: str, value: int, seen: dict[int, str]) -> bool:
+        if value in seen:
+            self._error(
+                'duplicate-id',
+                entry,
+                f'has the same id as {seen[value]}',
+                'Ids are unique over the file: number one of them anew',
+            )
+            return False
+        seen[value] = entry
+        return True
+
+    # Categories --------------------------------------------------------------
+
+    def _read_categories(self, categories: list) -> None:
+        names: dict[str, int] = {}
+        seen: dict[int, str] = {}
+        for i, category in enumerate(categories):
+            entry = f'categories[{i}]'
+            if not self._fields(entry, category, ['id'], ['name']):
+                continue
+            entry += f' (id {category["id"]}, {category["name"]!r})'
+            if not self._unique(entry, category['id'], seen):
+                continue
+            if category['name'] in names:
+                self._error(
+                    'duplicate-id',
+                    entry,
+                    f'has the same name as category id {names[category["name"]]}',
+                    'Classes are found by name: rename one of them',
+                )
+                continue
+            names[category['name']] = category['id']
+        if self.classes is None:
+            self.classes = tuple(sorted(names, key=names.__getitem__))
+        labels = {name: label for label, name in enumerate(self.classes)}
+        for name, category_id in names.items():
+            self.labels[category_id] = labels.get(name)
+            if name not in labels and not self.skip_unknown_categories:
+                near = difflib.get_close_matches(name, self.classes, n=1)
+                self._error(
+                    'unknown-category',
+                    seen[category_id],
+                    f'is none of the {len(self.classes)} classes',
+                    (f'Is it {near[0]!r}? ' if near else '')
+                    + 'Add it to the classes (dataset_version or '
+                    'metainfo=dict(classes=...)), or set skip_unknown_categories=True '
+                    'to skip its objects',
+                )
+        for name in self.classes:
+            if names and name not in names:
+                self._mended(
+                    'class-unused',
+                    f'class {name!r}',
+                    'is no category of the file',
+                    'The class gets no object from this file',
+                )
+        self.result.classes = self.classes
+        self.result.category_ids = tuple(names.get(name) for name in self.classes)
+
+    # Videos and frames -------------------------------------------------------
+
+    def _read_videos(self, videos: list) -> None:
+        seen: dict[int, str] = {}
+        num_images = 0
+        for i, video in enumerate(videos):
+            entry = f'videos[{i}]'
+            if isinstance(video, dict) and isinstance(video.get('id'), int):
+                entry += f' (id {video["id"]})'
+                self.faulty_videos.add(video['id'])
+            if not self._fields(entry, video, ['id', 'width', 'height']):
+                continue
+            names = video.get('file_names')
+            if not isinstance(names, list) or not all(
+                isinstance(name, str) for name in names
+            ):
+                self._error(
+                    'missing-key',
+                    entry,
+                    "has no list of texts 'file_names'",
+                    'Give it the path of every frame, relative to the image folder',
+                )
+                continue
+            length = video.get('length', len(names))
+            if length != len(names):
+                self._error(
+                    'length',
+                    entry,
+                    f"its 'length' is {length}, 'file_names' has {len(names)} entries",
+                    'Make them agree',
+                )
+                continue
+            if not self._unique(entry, video['id'], seen):
+                continue
+            frames = [
+                (num_images + t + 1, name, video['width'], video['height'])
+                for t, name in enumerate(names)
+            ]
+            num_images += len(names)
+            self._add_video(entry, video['id'], frames)
+
+    def _read_coco_videos(self, videos: list, images: list) -> None:
+        seen: dict[int, str] = {}
+        entries: dict[int, str] = {}
+        for i, video in enumerate(videos):
+            entry = f'videos[{i}]'
+            if self._fields(entry, video, ['id']) and self._unique(
+                f'{entry} (id {video["id"]})', video['id'], seen
+            ):
+                entries[video['id']] = seen[video['id']]
+        frames: dict[int, dict[int, tuple]] = defaultdict(dict)
+        frame_entries: dict[tuple[int, int], str] = {}
+        seen_images: dict[int, str] = {}
+        for i, image in enumerate(images):
+            entry = f'images[{i}]'
+            if isinstance(image, dict) and 'id' in image:
+                entry += f' (id {image["id"]})'
+            ints = ['id', 'video_id', 'frame_id', 'width', 'height']
+            if not self._fields(entry, image, ints, ['file_name']):
+                if isinstance(image, dict):
+                    self.faulty_videos.add(image.get('video_id'))
+                continue
+            video_id, frame_id = image['video_id'], image['frame_id']
+            if video_id not in entries:
+                self._error(
+                    'unknown-video',
+                    entry,
+                    f'belongs to video {video_id}, which is not in the file',
+                    "Add the video to 'videos' or remove the image",
+                )
+                self.faulty_videos.add(video_id)
+                continue
+            if not self._unique(entry, image['id'], seen_images):
+                self.faulty_videos.add(video_id)
+                continue
+            if frame_id in frames[video_id]:
+                self._error(
+                    'duplicate-id',
+                    entry,
+                    f'has the same video_id and frame_id as '
+                    f'{frame_entries[video_id, frame_id]}',
+                    'Frames of a video are numbered once each',
+                )
+                self.faulty_videos.add(video_id)
+                continue
+            frame_entries[video_id, frame_id] = entry
+            frames[video_id][frame_id] = (
+                image['id'],
+                image['file_name'],
+                image['width'],
+                image['height'],
+            )
+        for video_id, entry in entries.items():
+            if len({frame[2:] for frame in frames[video_id].values()}) > 1:
+                self._error(
+                    'frame-size',
+                    entry,
+                    'its images differ in width or height',
+                    'All frames of a video have one size: resize them or split it',
+                )
+                self.faulty_videos.add(video_id)
+                continue
+            ordered = [frames[video_id][key] for key in sorted(frames[video_id])]
+            self._add_video(entry, video_id, ordered)
+
+    def _add_video(self, entry: str, video_id: int, frames: list[tuple]) -> None:
+        """``frames`` holds (image id, file name, width, height), in order."""
+        if not frames:
+            if video_id not in self.faulty_videos:
+                self._error(
+                    'no-frame', entry, 'has no frame', 'Add its frames or remove it'
+                )
+            self.faulty_videos.add(video_id)
+            return
+        _, _, width, height = frames[0]
+        if width < 1 or height < 1:
+            self._error(
+                'frame-size',
+                entry,
+                f'its frames are {width} x {height} pixels',
+                "Give the true 'width' and 'height'",
+            )
+            self.faulty_videos.add(video_id)
+            return
+        self.faulty_videos.discard(video_id)
+        self.videos[video_id] = {
+            'video_id': video_id,
+            'video_length': len(frames),
+            'images': [
+                {
+                    'img_id': image_id,
+                    'img_path': os.path.join(self.img_prefix, name),
+                    'file_name': name,
+                    'width': width,
+                    'height': height,
+                    'frame_id': t,
+                    'video_id': video_id,
+                    'instances': [],
+                }
+                for t, (image_id, name, _, _) in enumerate(frames)
+            ],
+        }
+
+    # Annotations -------------------------------------------------------------
+
+    def _read_annotations(self, annotations: list) -> None:
+        seen: dict[int, str] = {}
+        for i, annotation in enumerate(annotations):
+            entry = _annotation_entry(i, annotation)
+            ints = ['id', 'video_id', 'category_id']
+            if not self._fields(entry, annotation, ints):
+                continue
+            if not self._unique(entry, annotation['id'], seen):
+                continue
+            video = self._video_of(entry, annotation['video_id'])
+            category = self._category_of(entry, annotation)
+            if video is None or category is None:
+                continue
+            length = video['video_length']
+            boxes = annotation.get('bboxes')
+            if not isinstance(boxes, list):
+                self._error(
+                    'missing-key',
+                    entry,
+                    "has no list 'bboxes'",
+                    'Give it one [x, y, w, h] or null per frame',
+                )
+                continue
+            lists = {'bboxes': boxes}
+            if annotation.get('segmentations') is not None:
+                lists['segmentations'] = annotation['segmentations']
+            lengths = {
+                key: len(value) if isinstance(value, list) else 'no'
+                for key, value in lists.items()
+            }
+            wrong = {key: n for key, n in lengths.items() if n != length}
+            for key, number in wrong.items():
+                self._error(
+                    'length',
+                    entry,
+                    f'{key!r} has {number} entries, video {video["video_id"]} has '
+                    f'{length} frames',
+                    'Give one entry per frame, null where the object is not visible',
+                )
+            if wrong:
+                continue
+            track = (video['video_id'], annotation['id'])
+            self.tracks[track] = category
+            masks = lists.get('segmentations') or [None] * length
+            for t, (box, mask) in enumerate(zip(boxes, masks, strict=True)):
+                frame = video['images'][t]
+                self._add_object(
+                    f'{entry}, frame {t}', frame, track, annotation, box, mask
+                )
+
+    def _read_coco_annotations(self, annotations: list, known_images: set) -> None:
+        images = {
+            frame['img_id']: frame
+            for video in self.videos.values()
+            for frame in video['images']
+        }
+        seen: dict[int, str] = {}
+        seen_objects: dict[tuple[int, int], str] = {}
+        for i, annotation in enumerate(annotations):
+            entry = _annotation_entry(i, annotation)
+            ints = ['id', 'image_id', 'category_id', 'instance_id']
+            if not self._fields(entry, annotation, ints):
+                continue
+            if not self._unique(entry, annotation['id'], seen):
+                continue
+            frame = images.get(annotation['image_id'])
+            if frame is None:
+                if annotation['image_id'] not in known_images:
+                    self._error(
+                        'unknown-video',
+                        entry,
+                        f'belongs to image {annotation["image_id"]}, which is not in '
+                        'the file',
+                        "Add the image to 'images' or remove the annotation",
+                    )
+                continue
+            entry += f', frame {frame["frame_id"]}'
+            video_id = annotation.get('video_id', frame['video_id'])
+            if video_id != frame['video_id']:
+                self._error(
+                    'unknown-video',
+                    entry,
+                    f"its 'video_id' is {video_id}, its image belongs to video "
+                    f'{frame["video_id"]}',
+                    'Make them agree',
+                )
+                continue
+            category = self._category_of(entry, annotation)
+            if category is None:
+                continue
+            track = (video_id, annotation['instance_id'])
+            if self.tracks.setdefault(track, category) != category:
+                self._error(
+                    'track-category',
+                    entry,
+                    f'track {track[1]} of video {video_id} has category {category} '
+                    f'here and {self.tracks[track]} before',
+                    'A track has one category: mend it or give it another instance_id',
+                )
+                continue
+            object_key = (annotation['image_id'], track[1])
+            if object_key in seen_objects:
+                self._error(
+                    'duplicate-id',
+                    entry,
+                    f'its frame shows instance_id {track[1]} already '
+                    f'({seen_objects[object_key]})',
+                    'A track is in a frame once: mend one instance_id',
+                )
+                continue
+            seen_objects[object_key] = entry
+            self._add_object(
+                entry,
+                frame,
+                track,
+                annotation,
+                annotation.get('bbox'),
+                annotation.get('segmentation'),
+            )
+
+    def _video_of(self, entry: str, video_id: int) -> dict | None:
+        video = self.videos.get(video_id)
+        if video is None and video_id not in self.faulty_videos:
+            self._error(
+                'unknown-video',
+                entry,
+                f'belongs to video {video_id}, which is not in the file',
+                "Add the video to 'videos' or remove the annotation",
+            )
+        return video
+
+    def _category_of(self, entry: str, annotation: dict) -> int | None:
+        category_id = annotation['category_id']
+        if category_id not in self.labels:
+            self._error(
+                'unknown-category',
+                entry,
+                f"its category {category_id} is not in the file's 'categories'",
+                "Mend the 'category_id' or add the category",
+            )
+            return None
+        if self.labels[category_id] is None:
+            if self.skip_unknown_categories:
+                self._mended(
+                    'category-skipped',
+                    entry,
+                    f'its category {category_id} is none of the classes',
+                    'Skipped, as skip_unknown_categories asks',
+                )
+            return None
+        return category_id
+
+    def _add_object(
+        self,
+        entry: str,
+        frame: dict,
+        track: tuple[int, int],
+        annotation: dict,
+        box: Any,
+        mask: Any,
+    ) -> None:
+        """Adds one object to one frame, or says why not."""
+        size = (frame['height'], frame['width'])
+        if self.masks != 'drop' and mask is not None:
+            try:
+                mask = _to_rle(mask, size)
+            except ValueError as error:
+                self._error(
+                    'mask',
+                    entry,
+                    str(error),
+                    'Give RLE of the size of the frame, polygons, or null',
+                )
+                return
+        if mask is not None and not mask_utils.area(mask):
+            mask = None
+        corners = None
+        if box is not None:
+            if not self._is_box(entry, box):
+                return
+            corners = self._clip_box(entry, box, size, from_mask=mask is not None)
+        if corners is None and mask is not None:
+            self._mended(
+                'box-from-mask',
+                entry,
+                'has a mask but no box of any area',
+                "The mask's box is taken; learning from boxes does not see the object",
+            )
+            x, y, w, h = (float(value) for value in mask_utils.toBbox(mask))
+            corners = [x, y, x + w, y + h]
+        if corners is None:
+            return
+        instance = {
+            'bbox': corners,
+            'bbox_label': self.labels[annotation['category_id']],
+            'instance_id': track,  # replaced by its number in `_finish`
+            'ignore_flag': int(
+                bool(annotation.get('iscrowd') or annotation.get('ignore'))
+            ),
+        }
+        if mask is None:
+            self.unmasked.append(entry)
+        else:
+            instance['mask'] = mask
+            self.num_masks += 1
+        frame['instances'].append(instance)
+
+    def _is_box(self, entry: str, box: Any) -> bool:
+        if not (
+            isinstance(box, list)
+            and len(box) == 4
+            and all(
+                isinstance(value, int | float) and not isinstance(value, bool)
+                for value in box
+            )
+        ):
+            self._error(
+                'box-format',
+                entry,
+                f'its box is {box!r}',
+                'A box is [x, y, w, h] in pixels, or null',
+            )
+            return False
+        if not all(math.isfinite(value) for value in box):
+            self._error(
+                'box-nan', entry, f'its box is {box!r}', 'Mend it or write null'
+            )
+            return False
+        return True
+
+    def _clip_box(
+        self, entry: str, box: list, size: tuple[int, int], from_mask: bool
+    ) -> list[float] | None:
+        height, width = size
+        x, y, w, h = (float(value) for value in box)
+        corners = [
+            max(x, 0.0),
+            max(y, 0.0),
+            min(x + w, float(width)),
+            min(y + h, float(height)),
+        ]
+        if w <= 0 or h <= 0:
+            kind, what = 'box-no-area', 'has no area'
+        elif corners[2] <= corners[0] or corners[3] <= corners[1]:
+            kind, what = 'box-outside', f'lies outside its {width} x {height} image'
+        else:
+            if corners != [x, y, x + w, y + h]:
+                self._mended(
+                    'box-clipped',
+                    entry,
+                    f'its box {box!r} reaches outside its {width} x {height} image',
+                    'Clipped to it',
+                )
+            return corners
+        if not from_mask:
+            self._mended(kind, entry, f'its box {box!r} {what}', 'The box is dropped')
+        return None
+
+    # The whole file ----------------------------------------------------------
+
+    def _finish(self, has_annotations: bool) -> None:
+        result = self.result
+        result.videos = list(self.videos.values())
+        if has_annotations:
+            result.ground_truth = 'masks' if self.num_masks else 'boxes'
+        if self.masks == 'require':
+            for entry in self.unmasked:
+                self._error(
+                    'mask-missing',
+                    entry,
+                    'has a box but no mask, and load_masks=True asks for masks',
+                    'Add the mask, write null for the box, or learn from boxes '
+                    '(load_masks=False)',
+                )
+        elif self.num_masks:
+            for entry in self.unmasked:
+                self._mended(
+                    'mask-missing',
+                    entry,
+                    'has a box but no mask, while other objects have masks',
+                    'Evaluation of masks takes it as not visible',
+                )
+        numbers = self._track_numbers()
+        for video in result.videos:
+            objects = 0
+            for frame in video['images']:
+                for instance in frame['instances']:
+                    instance['instance_id'] = numbers[instance['instance_id']]
+                    objects += not instance['ignore_flag']
+            if has_annotations and not objects:
+                self._mended(
+                    'video-without-object',
+                    f'video {video["video_id"]}',
+                    'shows no object in any frame',
+                    'Left out in training unless '
+                    'filter_cfg=dict(filter_empty_gt=False)',
+                )
+
+    def _track_numbers(self) -> dict[tuple[int, int], int]:
+        """Track -> number >= 1, unique over the file; the file's own if it is."""
+        ids = [instance_id for _, instance_id in self.tracks]
+        if len(set(ids)) == len(ids) and all(
+            1 <= value <= _MAX_INSTANCE_ID for value in ids
+        ):
+            return {track: track[1] for track in self.tracks}
+        self._mended(
+            'ids-renumbered',
+            'annotations',
+            'track ids repeat in different videos, are below 1 or beyond 32 bits',
+            'Tracks are numbered anew, from 1, in the order of the file',
+        )
+        return {track: number for number, track in enumerate(self.tracks, start=1)}
+
+
+def _annotation_entry(index: int, annotation: Any) -> str:
+    entry = f'annotations[{index}]'
+    if isinstance(annotation, dict) and 'id' in annotation:
+        entry += f' (id {annotation["id"]})'
+    return entry
+
+
+def _to_rle(mask: Any, size: tuple[int, int]) -> dict:
+    """Uncompressed RLE, compressed RLE or polygons -> compressed RLE.
+
+    ``counts`` is a str and not bytes: mmdet's ``LoadTrackAnnotations`` takes a
+    mask with bytes for a broken one and ignores the object without a word.
+
+    Raises:
+        ValueError: It is none of these, or not of this ``(height, width)``.
+    """
+    height, width = size
+    if isinstance(mask, list):
+        polygons = [
+            polygon
+            for polygon in mask
+            if isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
+        ]
+        if not mask or len(polygons) != len(mask):
+            raise ValueError('its polygons are not lists of x, y of 3 points or more')
+        rle = mask_utils.merge(mask_utils.frPyObjects(polygons, height, width))
+    elif isinstance(mask, dict) and 'counts' in mask and 'size' in mask:
+        if list(mask['size']) != [height, width]:
+            raise ValueError(
+                f'its mask has the size {mask["size"]}, its frame '
+                f'[{height}, {width}] (height, width)'
+            )
+        counts = mask['counts']
+        if isinstance(counts, list):
+            if sum(counts) != height * width:
+                raise ValueError(
+                    f'the counts of its mask add up to {sum(counts)}, not to '
+                    f'{height} * {width}'
+                )
+            rle = mask_utils.frPyObjects(mask, height, width)
+        elif isinstance(counts, str):
+            rle = mask
+        else:
+            raise ValueError(f'the counts of its mask are a {type(counts).__name__}')
+    else:
+        raise ValueError('its mask is neither RLE nor a list of polygons')
+    counts = rle['counts']
+    if isinstance(counts, bytes):
+        counts = counts.decode('ascii')
+    return {'size': [height, width], 'counts': counts}
+
+
+def _near_files(path: str, most: int = 3) -> list[str]:
+    """JSON files on disk that may have been meant by a missing ``path``."""
+    wanted = Path(os.path.normpath(path))
+    folder = next((f for f in list(wanted.parents)[:2] if f.is_dir()), None)
+    if folder is None:
+        return []
+    found = {
+        os.path.normpath(candidate)
+        for pattern in ('*.json', '*/*.json', '../*.json')
+        for candidate in folder.glob(pattern)
+    }
+    # train.json and train/instances.json are the two layouts of YouTube-VIS 2021.
+    twins = {f'{wanted.with_suffix("")}/instances.json', f'{wanted.parent}.json'}
+
+    def distance(name: str) -> tuple[bool, float]:
+        alike = difflib.SequenceMatcher(None, name, str(wanted)).ratio()
+        return name not in twins, -alike
+
+    return sorted(found, key=distance)[:most]
