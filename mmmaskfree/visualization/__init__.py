@@ -4,7 +4,7 @@ from .cues import ClipCues, cue_strip, find_cues
 from .curves import plot_curves
 from .drawing import draw_frame, instance_color, picture_scale
 from .hook import MaskFreeVisualizationHook
-from .media import read_image, read_video, write_image, write_video
+from .media import read_video, write_image, write_video
 from .strips import clip_strip, comparison_strip, spread
 
 __all__ = [
@@ -18,7 +18,6 @@ __all__ = [
     'instance_color',
     'picture_scale',
     'plot_curves',
-    'read_image',
     'read_video',
     'spread',
     'write_image',

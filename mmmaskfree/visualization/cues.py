@@ -33,8 +33,8 @@ class ClipCues:
         offsets: ``(C, 2)`` candidate offsets (dy, dx) of the temporal matches.
         matched: ``(T - 1, C, h, w)`` bool, cell p of frame t matches p + offset
             of frame t + 1.
-        pairs_share: Of the colour pairs from cells in boxes, those that are on;
-            0..1, nan where no cell is in a box.
+        pairs_share: Mean of ``pairs / 8`` over the cells in boxes, 0..1; nan
+            where no cell is in a box.
         matched_share: Of the cells of the tube in frames 0..T-2, those with a
             match in the next frame; nan where there are none.
         matches_per_cell: Mean matches of the same cells.
@@ -56,14 +56,8 @@ def find_cues(
     bboxes: Sequence[np.ndarray],
     *,
     mask_stride: int = 4,
-    pairwise_dilation: int = 2,
-    color_threshold: float = 0.3,
-    radius: float = 5,
-    dilation: int = 3,
-    patch_size: int = 3,
-    topk: int = 5,
-    match_threshold: float = 0.05,
-    metric: str = 'l2',
+    pairwise_options: dict | None = None,
+    match_options: dict | None = None,
 ) -> ClipCues:
     """Find the colour pairs and temporal matches of a clip.
 
@@ -72,65 +66,39 @@ def find_cues(
         valid: ``(T, h, w)`` bool, False on padding.
         bboxes: T arrays ``(N, 4)`` xyxy px of the input.
         mask_stride: Pixels per cell.
-        pairwise_dilation: As in :func:`mmmaskfree.ops.clip_losses`, like all
-            that follow.
-        color_threshold: See there.
-        radius: See there.
-        dilation: See there.
-        patch_size: See there.
-        topk: See there.
-        match_threshold: See there.
-        metric: See there.
+        pairwise_options: Of :func:`mmmaskfree.ops.color_affinity`.
+        match_options: Of :func:`mmmaskfree.ops.temporal_matches`.
 
     Returns:
         The cues and their shares.
     """
-    height, width = lab.shape[-2:]
+    size = lab.shape[-2:]
+    boxes = [torch.as_tensor(np.asarray(b), dtype=torch.float64) for b in bboxes]
     inside = torch.stack(
-        [
-            boxes_to_masks(
-                torch.as_tensor(np.asarray(boxes), dtype=torch.float64).reshape(-1, 4),
-                (height, width),
-                mask_stride,
-            ).any(0)
-            for boxes in bboxes
-        ]
-    ).to(valid.device)
-    inside &= valid
+        [boxes_to_masks(b.reshape(-1, 4), size, mask_stride).any(0) for b in boxes]
+    )
     tube = inside.any(0)
+    lab, valid = lab.cpu(), valid.cpu()
 
     offsets, affinity = color_affinity(
-        lab[None],
-        dilation=pairwise_dilation,
-        threshold=color_threshold,
-        valid=valid[None],
+        lab[None], valid=valid[None], **(pairwise_options or {})
     )
-    existing = color_affinity(
-        torch.zeros_like(lab)[None], dilation=pairwise_dilation, valid=valid[None]
-    )[1]
-    pairs = _both_ends(affinity[0], offsets)
-    possible = _both_ends(existing[0], offsets)
-
+    pairs = _both_ends(affinity[0], offsets)  # (T, h, w)
     match_offsets, matched = temporal_matches(
         lab[:-1],
         lab[1:],
-        radius=radius,
-        dilation=dilation,
-        patch_size=patch_size,
-        topk=topk,
-        threshold=match_threshold,
-        metric=metric,
         valid_a=valid[:-1],
         valid_b=valid[1:],
-    )
-    per_cell = matched.sum(1)[(valid & tube)[:-1]].double()
+        **(match_options or {}),
+    )  # (C, 2), (T - 1, C, h, w)
+    per_cell = matched.sum(1)[valid[:-1] & tube].double()
     return ClipCues(
-        inside=inside.cpu().numpy(),
-        tube=tube.cpu().numpy(),
-        pairs=pairs.cpu().numpy(),
-        offsets=match_offsets.cpu().numpy(),
-        matched=matched.cpu().numpy(),
-        pairs_share=(pairs[inside].double().sum() / possible[inside].sum()).item(),
+        inside=inside.numpy(),
+        tube=tube.numpy(),
+        pairs=pairs.numpy(),
+        offsets=match_offsets.numpy(),
+        matched=matched.numpy(),
+        pairs_share=(pairs[inside].double().mean() / 8).item(),
         matched_share=(per_cell > 0).double().mean().item(),
         matches_per_cell=per_cell.mean().item(),
     )
@@ -228,8 +196,7 @@ def cue_strip(
         per_row = max(1, len(frames) // 2)
         text = (
             'temporal matches: cells of frame t (ringed) and where they are found in '
-            f'frame t + 1 ({_percent(cues.matched_share)} of the cells have a match, '
-            f'{cues.matches_per_cell:.2f} each)'
+            f'frame t + 1 ({_match_text(cues)})'
         )
         for start in range(0, len(doubles), per_row):
             some = doubles[start : start + per_row]
@@ -320,3 +287,12 @@ def _far_apart(cells: np.ndarray, count: int, rng: np.random.Generator) -> np.nd
 
 def _percent(share: float) -> str:
     return 'none' if np.isnan(share) else f'{share:.0%}'
+
+
+def _match_text(cues: ClipCues) -> str:
+    if np.isnan(cues.matched_share):
+        return 'no cell is in a box'
+    return (
+        f'{cues.matched_share:.0%} of the cells in boxes have a match, '
+        f'{cues.matches_per_cell:.2f} matches a cell'
+    )

@@ -68,7 +68,7 @@ def plot_curves(
 ) -> list[str]:
     """Plot losses, learning rate and validation scores, a small panel each.
 
-    Losses of inner decoder layers (``d0.``, ``d1.``, ...) are left out unless
+    Losses of inner decoder layers (``d0.*``, ``aux_*``) are left out unless
     ``keys`` asks for them. Dense curves are drawn faint with their running mean.
 
     Args:
@@ -118,6 +118,7 @@ def plot_curves(
         ax.set_xlabel('iteration', fontsize=8)
         ax.tick_params(labelsize=8)
         ax.margins(x=0.02)
+        _widen(ax)
         ax.grid(alpha=0.25)
         ax.spines[['top', 'right']].set_visible(False)
         if key.endswith('lr'):
@@ -182,7 +183,17 @@ def _plot_run(ax, steps, values, color: str, is_score: bool) -> None:
     ax.plot(steps, mean, color=color, linewidth=1.5)
 
 
+def _widen(ax) -> None:
+    """Keep rounding noise on a constant from filling the panel."""
+    low, high = ax.get_ylim()
+    least = 0.02 * max(abs(low), abs(high))
+    if high - low < least:
+        ax.set_ylim(low - least, high + least)
+
+
 def _is_inner(key: str) -> bool:
+    if key.startswith('aux_'):
+        return True
     layer, dot, _ = key.partition('.')
     return bool(dot) and layer[:1] == 'd' and layer[1:].isdigit()
 

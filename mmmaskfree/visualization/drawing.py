@@ -267,7 +267,7 @@ def draw_tags(
     busy = taken.copy() if busy is None else busy
     canvas = Image.fromarray(picture)
     pen = ImageDraw.Draw(canvas)
-    font = font_of_size(min(max(round(min(height, width) * 0.042), 12), 24))
+    font = font_of_size(min(max(round(min(height, width) * 0.046), 13), 24))
     pad_x, pad_y = 4, 2
     line_height = sum(font.getmetrics())
     # The best object comes last and has the first choice of a place.
@@ -296,24 +296,10 @@ def _place_tag(
 ) -> tuple[int, int]:
     height, width = taken.shape
     x1, y1, x2, y2 = (int(v) for v in anchor)
-    middle = (x1 + x2 - w) // 2
-    places = [
-        (x1, y1 - h),
-        (middle, y1 - h),
-        (x2 - w, y1 - h),
-        (x1, y2),
-        (middle, y2),
-        (x2 - w, y2),
-        (x2, y1),
-        (x1 - w, y1),
-        (x1, y1),
-        (x2 - w, y2 - h),
-        # Far crowded objects: one and two rows off.
-        (x1, y1 - 2 * h),
-        (x1, y2 + h),
-        (x1, y1 + h),
-        (x1, y2 - 2 * h),
-    ]
+    # Above, below, within, then the rows farther off for crowds; at each height
+    # from the left edge to the sides.
+    ys = (y1 - h, y2, y1, y2 - h, y1 - 2 * h, y2 + h, y1 - 3 * h, y2 + 2 * h)
+    xs = (x1, (x1 + x2 - w) // 2, x2 - w, x2, x1 - w)
 
     def cost(place: tuple[int, int]) -> int:
         x, y = place
@@ -324,7 +310,8 @@ def _place_tag(
 
     inside = [
         (min(max(x, 0), max(width - w, 0)), min(max(y, 0), max(height - h, 0)))
-        for x, y in places
+        for y in ys
+        for x in xs
     ]
     return min(inside, key=cost)  # the first of equal places
 

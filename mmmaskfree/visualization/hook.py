@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from mmmaskfree.registry import HOOKS
 
 from .drawing import draw_frame, picture_scale
-from .media import read_image, write_image, write_video
+from .media import write_image, write_video
 from .strips import clip_strip, spread
 
 
@@ -133,10 +133,13 @@ class MaskFreeVisualizationHook(Hook):
             write_image(out / name / 'overlay.png', strip)
 
     def _draw(self, sample, classes, *, strip: bool = False) -> np.ndarray:
-        image = read_image(sample.img_path, backend_args=self.backend_args)
-        size = image.shape[:2]
+        # Here and not above: it loads mmdet, which the other pictures do not need.
+        from mmmaskfree.datasets.transforms import load_frame
+
+        size = tuple(sample.ori_shape)
+        image = load_frame(sample.img_path, size, backend_args=self.backend_args)
         return draw_frame(
-            image,
+            np.ascontiguousarray(image[..., ::-1]),
             **predicted_objects(sample, self.score_thr),
             classes=classes,
             gt_bboxes=annotated_bboxes(sample),

@@ -14,33 +14,6 @@ import numpy as np
 from .drawing import _check_image
 
 
-def read_image(path: str, *, backend_args: dict | None = None) -> np.ndarray:
-    """Read a frame, from disk or from any storage that mmengine knows.
-
-    Args:
-        path: A path or address as in the annotation file.
-        backend_args: Of ``mmengine.fileio.get``.
-
-    Returns:
-        ``(H, W, 3)`` uint8 RGB.
-
-    Raises:
-        FileNotFoundError: The frame is not there.
-        ValueError: Its bytes are no image.
-    """
-    from mmengine.fileio import get
-
-    try:
-        data = get(path, backend_args=backend_args)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f'The frame {path} does not exist.') from error
-    array = np.frombuffer(data, np.uint8)
-    image = cv2.imdecode(array, cv2.IMREAD_COLOR) if array.size else None
-    if image is None:
-        raise ValueError(f'The frame {path} cannot be decoded: {array.size} bytes.')
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
 def write_image(path: str | Path, image: np.ndarray) -> None:
     """Write a picture; the file is either whole or not there.
 
@@ -48,14 +21,17 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
         path: Where to; the suffix (``.png``, ``.jpg``) is the format. Folders
             are made.
         image: ``(H, W, 3)`` uint8 RGB.
+
+    Raises:
+        ValueError: No such array, or a suffix that OpenCV does not write.
     """
     _check_image(image)
     path = Path(path)
+    if not cv2.haveImageWriter(path.name):
+        raise ValueError(f'{path}: OpenCV cannot write {path.suffix!r}.')
     options = [cv2.IMWRITE_JPEG_QUALITY, 92] if path.suffix != '.png' else []
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    encoded, data = cv2.imencode(path.suffix, bgr, options)
-    if not encoded:
-        raise ValueError(f'{path}: OpenCV cannot write {path.suffix!r}.')
+    _, data = cv2.imencode(path.suffix, bgr, options)
     with _whole_file(path) as temporary:
         temporary.write_bytes(data.tobytes())
 
