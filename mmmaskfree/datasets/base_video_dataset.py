@@ -26,7 +26,9 @@ class BoxVideoDataset(BaseVideoDataset):
     training video: a frame without an object is a frame in which the object
     left, and the model has to learn that. ``metainfo['ground_truth']`` says
     what the file offers: ``'masks'``, ``'boxes'`` or ``'none'``;
-    ``metainfo['classes']`` are the names in label order.
+    ``metainfo['classes']`` are the names in label order, and in ``test_mode``
+    ``metainfo['category_ids']`` their ids in the file, None for a class that it
+    does not have.
 
     Args:
         *args: Positional arguments of mmdet's ``BaseVideoDataset``.
@@ -84,6 +86,10 @@ class BoxVideoDataset(BaseVideoDataset):
             print_log(line, 'current', logging.WARNING)
         self._metainfo['classes'] = found.classes
         self._metainfo['ground_truth'] = found.ground_truth
+        if self.test_mode:
+            # Training sets leave it out: files that number the same classes
+            # differently may be trained on together.
+            self._metainfo['category_ids'] = found.category_ids
         self.cat_ids = [i for i in found.category_ids if i is not None]
         self.cat2label = {
             category_id: label

@@ -116,6 +116,8 @@ def test_masks_in_training_and_test(tree, raw):
     test = tree.dataset(raw, test_mode=True)
     assert all('mask' in i for i in instances(test))
     assert test.metainfo['ground_truth'] == 'masks'
+    assert test.metainfo['category_ids'] == (1, 2, 4)
+    assert 'category_ids' not in twin.metainfo
     for track in raw['annotations']:
         del track['segmentations']
     assert tree.dataset(raw, test_mode=True).metainfo['ground_truth'] == 'boxes'
