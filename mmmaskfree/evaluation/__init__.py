@@ -1,5 +1,1 @@
 """How masks are scored: functions of tubes, and the metrics that call them."""
-
-from .metrics import YouTubeVISMetric
-
-__all__ = ['YouTubeVISMetric']

@@ -43,7 +43,7 @@ def color_affinity(
         the other end.
     """
     offsets = neighbor_offsets(dilation)
-    size = lab.shape[-2:]
+    size = (lab.shape[-2], lab.shape[-1])
     limit = distance_limit(threshold) ** 2
     affinity = torch.zeros(
         (*lab.shape[:2], len(offsets), *size), dtype=torch.bool, device=lab.device

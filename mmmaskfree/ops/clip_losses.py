@@ -4,6 +4,8 @@ Shape legend: ``G`` rows of logits (a track in one decoder layer), ``L`` decoder
 layers, ``K`` tracks, ``B`` clips, ``T`` frames, ``P`` pairs of frames.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -155,7 +157,7 @@ def temporal_agreement(
     *,
     valid: Tensor | None = None,
     tube: str = 'cyclic',
-    **match_options,
+    **match_options: Any,
 ) -> Agreement:
     """Temporal matches along the tube of (B, T, 3, h, w) Lab clips.
 
@@ -164,20 +166,20 @@ def temporal_agreement(
     pairs = frame_pairs(lab.shape[1], tube)
     first, second = ([pair[side] for pair in pairs] for side in (0, 1))
 
-    def ends(frames: Tensor | None, index: list[int]) -> Tensor | None:
-        return None if frames is None else frames[:, index].flatten(0, 1)
+    def at(frames: Tensor, index: list[int]) -> Tensor:
+        return frames[:, index].flatten(0, 1)  # (B * P, ...)
 
     offsets, matched = temporal_matches(
-        ends(lab, first),
-        ends(lab, second),
-        valid_a=ends(valid, first),
-        valid_b=ends(valid, second),
+        at(lab, first),
+        at(lab, second),
+        valid_a=None if valid is None else at(valid, first),
+        valid_b=None if valid is None else at(valid, second),
         **match_options,
     )
     # (B * P, C, h, w) -> (B, P, C, h, w)
     matched = matched.view(lab.shape[0], len(pairs), *matched.shape[1:])
-    offsets = [(dy, dx) for dy, dx in offsets.tolist()]
-    return Agreement(offsets, pairs, matched, symmetric=False)
+    steps = [(dy, dx) for dy, dx in offsets.tolist()]
+    return Agreement(steps, pairs, matched, symmetric=False)
 
 
 def _group_rows(box_masks: Tensor, clip_index: Tensor) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,9 @@ def rgb_to_lab(images: Tensor) -> Tensor:
         [100.0, 0.002, 0.005]
     """
     if images.dim() < 3 or images.shape[-3] != 3:
-        raise ValueError(f'expected images of (..., 3, H, W), got {tuple(images.shape)}')
+        raise ValueError(
+            f'expected images of (..., 3, H, W), got {tuple(images.shape)}'
+        )
     dtype = torch.float64 if images.dtype == torch.float64 else torch.float32
     rgb = images.to(dtype) / 255
     linear = torch.where(

@@ -17,7 +17,8 @@ Shape legend: ``G`` rows of logits (a track in one decoder layer), ``K`` tracks,
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -99,10 +100,12 @@ class _Track:
 
 @dataclass(frozen=True)
 class _Plan:
+    """The work of one call: tracks, and both ends (P,) of each agreement's pairs."""
+
     agreements: list[Agreement]
     tracks: list[_Track]
-    sources: list[Tensor] = field(default_factory=list)
-    targets: list[Tensor] = field(default_factory=list)
+    sources: list[Tensor]
+    targets: list[Tensor]
 
 
 def consistency_sums(
@@ -228,7 +231,7 @@ class _ConsistencySums(torch.autograd.Function):
     """Sums of the agreement term; saves the logits and nothing else."""
 
     @staticmethod
-    def forward(ctx, logits: Tensor, plan: _Plan) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, logits: Tensor, plan: _Plan) -> tuple[Tensor, ...]:
         ctx.save_for_backward(logits)
         ctx.plan = plan
         # Sums of thousands of saturated logits cancel: they are held in float64.
@@ -258,7 +261,7 @@ class _ConsistencySums(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, *grad_sums: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grad_sums: Tensor) -> tuple[Tensor, None]:
         (logits,) = ctx.saved_tensors
         plan = ctx.plan
         grad = torch.zeros_like(logits)

@@ -74,7 +74,7 @@ def temporal_matches(
         raise ValueError(
             f'patch_size must be odd and topk >= 1, got {patch_size} and {topk}'
         )
-    size = lab_a.shape[-2:]
+    size = (lab_a.shape[-2], lab_a.shape[-1])
     offsets = candidate_offsets(radius, dilation)
     visible_a = _as_mask(valid_a, lab_a)
     visible_b = _as_mask(valid_b, lab_b)
@@ -84,7 +84,9 @@ def temporal_matches(
     for distance, offset in zip(distances, offsets, strict=True):
         p, q = paired_windows(size, offset)
         both = visible_a[..., *p] & visible_b[..., *q]
-        patch = _patch_distance(lab_a[..., *p], lab_b[..., *q], both, patch_size, metric)
+        patch = _patch_distance(
+            lab_a[..., *p], lab_b[..., *q], both, patch_size, metric
+        )
         distance[..., *p] = torch.where(both, patch, math.inf)
 
     matched = distances <= _largest_distance(threshold, metric)

@@ -20,7 +20,7 @@ from mmengine.logging import MMLogger
 from mmengine.structures import InstanceData
 from pycocotools import mask as mask_util
 
-from mmmaskfree.evaluation import YouTubeVISMetric
+from mmmaskfree.evaluation.metrics import YouTubeVISMetric
 
 SIZE = (20, 30)
 OBJECT = (2, 2, 12, 12)
