@@ -1,0 +1,13 @@
+"""Generated clips, for our tests and for users' own."""
+
+from .clips import CLASSES, MiniClip, MiniConfig, draw_clip
+from .mini import contact_sheet, make_mini_dataset
+
+__all__ = [
+    'CLASSES',
+    'MiniClip',
+    'MiniConfig',
+    'contact_sheet',
+    'draw_clip',
+    'make_mini_dataset',
+]
