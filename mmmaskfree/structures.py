@@ -15,7 +15,8 @@ Data set -> transforms (one dict per video, mmdet's layout)
             ``bbox_label``   int in 0..num_classes-1
             ``instance_id``  int >= 1, unique over the file: names the track
             ``ignore_flag``  0, or 1 for a crowd
-            ``mask``         compressed RLE {'size': [h, w], 'counts': bytes};
+            ``mask``         compressed RLE {'size': [h, w], 'counts': str} (with
+                             bytes mmdet's loader would ignore every object);
                              only in test mode or with ``load_masks=True``
     ``dataset.metainfo['ground_truth']``
         'masks', 'boxes' or 'none': what the annotation file offers for evaluation
@@ -26,7 +27,8 @@ Transforms -> data preprocessor (``PackTrackInputs``)
         ``gt_instances.bboxes (N, 4)`` xyxy px, ``.labels (N,)`` long,
         ``.instances_ids (N,)``; ``.masks`` only for a supervised twin;
         metainfo ``img_shape`` (h, w) px without padding, ``ori_shape``,
-        ``frame_id``, ``video_id``, ``instances`` (the frame's, as above)
+        ``img_path``, ``frame_id``, ``video_id``, ``ori_video_length``,
+        ``instances`` (the frame's, as above)
 
 Data preprocessor -> head (set on every ``TrackDataSample``)
     ``inputs``          (B, T, 3, H, W) float32, normalised

@@ -4,4 +4,4 @@ from .supervision import MaskFreeSupervision, MaskSupervision
 from .task_modules import *  # noqa: F403
 from .track_heads import *  # noqa: F403
 
-__all__ = ['MaskFreeSupervision', 'MaskSupervision']  # noqa: PLE0604
+__all__ = ['MaskFreeSupervision', 'MaskSupervision']

@@ -21,7 +21,6 @@ from mmmaskfree.ops import boxes_to_masks, consistency_sums, sum_layers
 from mmmaskfree.registry import MODELS
 from mmmaskfree.structures import ColorCues, Tracks
 
-
 # The paper's objective with the weights of its released code.
 PROJECTION = dict(type='mmmaskfree.BoxProjectionLoss')
 PAIRWISE = dict(type='mmmaskfree.ColorPairwiseLoss')

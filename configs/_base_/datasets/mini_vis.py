@@ -16,7 +16,7 @@ load_clip = [
         type='TransformBroadcaster',
         share_random_params=True,
         transforms=[
-            dict(type='LoadImageFromFile'),
+            dict(type='mmmaskfree.LoadVideoFrame'),
             dict(type='LoadTrackAnnotations', with_mask=False),
             dict(type='RandomFlip', prob=0.5),
         ],
@@ -24,7 +24,7 @@ load_clip = [
     dict(type='PackTrackInputs'),
 ]
 test_pipeline = [
-    dict(type='TransformBroadcaster', transforms=[dict(type='LoadImageFromFile')]),
+    dict(type='TransformBroadcaster', transforms=[dict(type='mmmaskfree.LoadVideoFrame')]),
     dict(type='PackTrackInputs'),
 ]
 

@@ -185,7 +185,9 @@ class TKLoss(_AgreementLoss):
 
     def agreement(self, lab: Tensor, valid: Tensor | None = None) -> Agreement:
         """See :func:`mmmaskfree.ops.temporal_agreement`."""
-        return temporal_agreement(lab, valid=valid, tube=self.tube, **self.match_options)
+        return temporal_agreement(
+            lab, valid=valid, tube=self.tube, **self.match_options
+        )
 
     def normalizer(self, weights: Tensor, num_pixels: int) -> Tensor:
         by_pixels = num_pixels if self.normalize == 'pixels' else None

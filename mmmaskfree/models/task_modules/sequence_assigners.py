@@ -84,8 +84,10 @@ class SequenceAssigner(BaseAssigner):
             ]
         # An infinite or undefined cost must not end a run: it is only very bad.
         flat = torch.cat([cost.flatten() for cost in costs])
-        host = flat.nan_to_num(nan=1e6, posinf=1e6, neginf=-1e6).cpu().split(
-            [cost.numel() for cost in costs]
+        host = (
+            flat.nan_to_num(nan=1e6, posinf=1e6, neginf=-1e6)
+            .cpu()
+            .split([cost.numel() for cost in costs])
         )
         num_clips = len(tracks.num_per_clip)
         first_track = [sum(tracks.num_per_clip[:clip]) for clip in range(num_clips)]
@@ -119,7 +121,9 @@ class SequenceAssigner(BaseAssigner):
         """
         tracks = Tracks(
             boxes=gt_instances.bboxes,
-            present=(gt_instances.bboxes[..., 2:] > gt_instances.bboxes[..., :2]).all(-1),
+            present=(gt_instances.bboxes[..., 2:] > gt_instances.bboxes[..., :2]).all(
+                -1
+            ),
             labels=gt_instances.labels,
             clip_index=torch.zeros_like(gt_instances.labels),
             num_per_clip=[len(gt_instances.labels)],
