@@ -24,7 +24,9 @@ load_clip = [
     dict(type='PackTrackInputs'),
 ]
 test_pipeline = [
-    dict(type='TransformBroadcaster', transforms=[dict(type='mmmaskfree.LoadVideoFrame')]),
+    dict(
+        type='TransformBroadcaster', transforms=[dict(type='mmmaskfree.LoadVideoFrame')]
+    ),
     dict(type='PackTrackInputs'),
 ]
 

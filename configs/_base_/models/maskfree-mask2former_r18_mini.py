@@ -84,6 +84,7 @@ model = dict(
             loss_temporal=dict(type='mmmaskfree.TKLoss', loss_weight=0.5),
             box_warmup_iters=150,
         ),
-        test_cfg=dict(max_per_video=10),
+        # 10 queries x 5 classes: all of them, so that the tube IoU sees every query.
+        test_cfg=dict(max_per_video=50),
     ),
 )

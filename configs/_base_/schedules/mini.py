@@ -1,4 +1,4 @@
-max_iters = 800
+max_iters = 1000
 
 optim_wrapper = dict(
     type='OptimWrapper',

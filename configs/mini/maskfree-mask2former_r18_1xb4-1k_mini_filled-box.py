@@ -1,0 +1,12 @@
+# The floor: the filled box is taken for the mask, from the first step to the last.
+_base_ = './maskfree-mask2former_r18_1xb4-1k_mini.py'
+
+model = dict(
+    track_head=dict(
+        supervision=dict(
+            loss_pairwise=None,
+            loss_temporal=None,
+            box_warmup_iters=1_000_000,  # never over
+        )
+    )
+)
