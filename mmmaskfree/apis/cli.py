@@ -84,7 +84,7 @@ def require_checkpoint(name: str) -> None:
 
 def _missing(what: str, path: Path, pattern: str) -> str:
     there = [p.name for p in path.parent.glob(pattern)]
-    near = difflib.get_close_matches(path.name, there, n=3, cutoff=0.3)
+    near = difflib.get_close_matches(path.name, there, n=3, cutoff=0.7)
     hint = (
         f'Did you mean {", ".join(str(path.parent / n) for n in near)}?'
         if near

@@ -1,0 +1,82 @@
+"""Processes without a GPU find one another, whichever launcher started them."""
+
+import os
+import socket
+
+import pytest
+import torch.distributed as dist
+from mmengine.config import Config
+
+from mmmaskfree.compat.distributed import init_cpu_processes
+
+SLURM = {'SLURM_PROCID': '0', 'SLURM_NTASKS': '1', 'SLURM_LOCALID': '0'}
+MPI = {
+    'OMPI_COMM_WORLD_RANK': '0',
+    'OMPI_COMM_WORLD_SIZE': '1',
+    'OMPI_COMM_WORLD_LOCAL_RANK': '0',
+}
+TORCH = {'RANK': '0', 'WORLD_SIZE': '1', 'LOCAL_RANK': '0'}
+
+
+@pytest.fixture(autouse=True)
+def cpu_alone(monkeypatch):
+    monkeypatch.setattr('mmmaskfree.compat.distributed.get_device', lambda: 'cpu')
+    for name in (*TORCH, 'MASTER_ADDR'):
+        # Set first, so that what the test writes is taken back afterwards.
+        monkeypatch.setenv(name, '')
+        monkeypatch.delenv(name)
+    with socket.socket() as server:
+        server.bind(('127.0.0.1', 0))
+        monkeypatch.setenv('MASTER_PORT', str(server.getsockname()[1]))
+    yield
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    ('launcher', 'variables'), [('slurm', SLURM), ('mpi', MPI), ('pytorch', TORCH)]
+)
+def test_joins_over_gloo(launcher, variables, monkeypatch):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv('MASTER_ADDR', '127.0.0.1')
+    cfg = Config(dict(launcher=launcher, find_unused_parameters=True))
+    init_cpu_processes(cfg)
+    assert dist.get_backend() == 'gloo'
+    assert {name: os.environ[name] for name in TORCH} == TORCH
+    assert cfg.model_wrapper_cfg.device_ids is None
+    assert cfg.model_wrapper_cfg.find_unused_parameters
+
+
+def test_slurm_names_the_first_node(tmp_path, monkeypatch):
+    scontrol = tmp_path / 'scontrol'
+    scontrol.write_text('#!/bin/sh\n[ "$3" = "n[1-2]" ] && echo localhost && echo n2\n')
+    scontrol.chmod(0o755)
+    monkeypatch.setenv('PATH', str(tmp_path), prepend=os.pathsep)
+    for name, value in {**SLURM, 'SLURM_NODELIST': 'n[1-2]'}.items():
+        monkeypatch.setenv(name, value)
+    init_cpu_processes(Config(dict(launcher='slurm')))
+    assert os.environ['MASTER_ADDR'] == 'localhost'
+
+
+def test_a_missing_variable_is_named(monkeypatch):
+    with pytest.raises(KeyError, match='SLURM_PROCID'):
+        init_cpu_processes(Config(dict(launcher='slurm')))
+
+
+@pytest.mark.parametrize(('launcher', 'device'), [('none', 'cpu'), ('pytorch', 'cuda')])
+def test_leaves_the_rest_to_mmengine(launcher, device, monkeypatch):
+    monkeypatch.setattr('mmmaskfree.compat.distributed.get_device', lambda: device)
+    cfg = Config(dict(launcher=launcher))
+    init_cpu_processes(cfg)
+    assert not dist.is_initialized()
+    assert 'model_wrapper_cfg' not in cfg
+
+
+def test_a_wrapper_of_the_config_is_kept(monkeypatch):
+    for name, value in {**TORCH, 'MASTER_ADDR': '127.0.0.1'}.items():
+        monkeypatch.setenv(name, value)
+    wrapper = dict(type='MMDistributedDataParallel', device_ids=None, static_graph=True)
+    cfg = Config(dict(launcher='pytorch', model_wrapper_cfg=wrapper))
+    init_cpu_processes(cfg)
+    assert cfg.model_wrapper_cfg == wrapper

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# tools/dist_train.sh CONFIG PROCESSES [options of train.py]
+# One process per GPU; where there is no GPU the processes meet over gloo on CPU.
+# Several machines: NNODES, NODE_RANK, MASTER_ADDR, PORT. PYTHON names the python.
+set -euo pipefail
+if (($# < 2)); then sed -n '2,4s/^# //p' "$0" >&2; exit 2; fi
+exec "${PYTHON:-python}" -m torch.distributed.run \
+    --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
+    --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" \
+    --nproc_per_node="$2" \
+    "$(dirname "$0")/train.py" "$1" --launcher pytorch "${@:3}"
