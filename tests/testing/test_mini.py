@@ -273,21 +273,21 @@ def _inside(name: str, x, y):
     radius = np.hypot(x, y)
     if name == 'frame':
         reach = np.maximum(abs(x), abs(y))
-        return (reach < 0.86) & (reach > 0.42)
+        return (reach < 0.86) & (reach > 0.48)
     if name == 'ring':
-        return (radius < 1) & (radius > 0.45)
+        return (radius < 1) & (radius > 0.52)
     if name == 'crescent':
         return (radius < 1) & (np.hypot(x - 0.56, y) > 0.72)
     if name == 'cross':
         reach = np.maximum(abs(x), abs(y))
-        return (reach < 1) & (np.minimum(abs(x), abs(y)) < 0.36)
+        return (reach < 1) & (np.minimum(abs(x), abs(y)) < 0.33)
     # Star: fold into one of ten equal wedges, between a tip of radius 1 at angle
-    # 0 and a notch of radius 0.5 at angle 36 degrees, and test the edge there.
+    # 0 and a notch of radius 0.48 at angle 36 degrees, and test the edge there.
     wedge = np.pi / 5
     angle = np.arctan2(y, x) + np.pi / 2
     folded = abs((angle + wedge) % (2 * wedge) - wedge)
     px, py = radius * np.cos(folded), radius * np.sin(folded)
-    nx, ny = 0.5 * np.cos(wedge), 0.5 * np.sin(wedge)
+    nx, ny = 0.48 * np.cos(wedge), 0.48 * np.sin(wedge)
     return (nx - 1) * py - ny * (px - 1) > 0
 
 
