@@ -346,7 +346,7 @@ class MaskSupervision(nn.Module):
 
     def _one_layer(self, logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         frames = logits.flatten(0, 1).unsqueeze(1)  # (G * T, 1, h, w)
-        count = _sum_over_processes(logits.new_tensor([float(len(frames))]))
+        count = _sum_over_processes(logits.new_tensor(float(len(frames))))
         count = (count / get_world_size()).clamp(min=1)
         if len(frames) == 0:
             zero = frames.sum()
