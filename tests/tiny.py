@@ -38,6 +38,7 @@ def config() -> Config:
                     feat_channels=CHANNELS,
                     out_channels=CHANNELS,
                     num_queries=6,
+                    test_cfg=dict(max_per_video=10),
                     pixel_decoder=dict(
                         norm_cfg=dict(num_groups=2),
                         encoder=dict(
@@ -107,13 +108,16 @@ def sample(tracks: dict, num_frames: int, *, size=SIZE, masks: bool = False):
 
 
 def batch(samples: list, *, size=SIZE, seed: int = 0) -> dict:
-    """Smooth coloured noise as frames for these samples, as a loader gives it."""
+    """Smooth colours that drift a little as frames for these samples."""
     generator = torch.Generator().manual_seed(seed)
     inputs = []
     for clip in samples:
-        coarse = torch.rand(len(clip), 3, 5, 7, generator=generator)
-        frames = torch.nn.functional.interpolate(coarse, size=size, mode='bilinear')
-        inputs.append((frames * 255).to(torch.uint8))
+        coarse = torch.rand(1, 3, 5, 7, generator=generator)
+        drift = 0.02 * torch.rand(len(clip), 3, 5, 7, generator=generator)
+        frames = torch.nn.functional.interpolate(
+            coarse + drift, size=size, mode='bilinear'
+        )
+        inputs.append((frames * 250).to(torch.uint8))
     return dict(inputs=inputs, data_samples=samples)
 
 

@@ -1,7 +1,6 @@
 """Named losses and statistics from matched logits."""
 
 import copy
-import itertools
 import math
 
 import pytest
@@ -9,7 +8,6 @@ import tiny
 import torch
 import torch.nn.functional as F
 from mmdet.registry import MODELS
-from mmengine.logging import MessageHub
 from mmengine.structures import InstanceData
 
 from mmmaskfree.models import MaskFreeSupervision, MaskSupervision
@@ -18,15 +16,6 @@ from mmmaskfree.structures import ColorCues
 
 SIZE = (10, 12)
 WEIGHTS = dict(projection=5.0, pairwise=5.0, temporal=0.5)
-_names = itertools.count()
-
-
-@pytest.fixture(autouse=True)
-def hub():
-    """The hub of a run that has not begun: no other test's is the current one."""
-    name = f'supervision-{next(_names)}'
-    yield MessageHub.get_instance(name)
-    MessageHub._instance_dict.pop(name)
 
 
 def scene(seed=0, frames=3, layers=1, tracks=4):
@@ -175,17 +164,12 @@ class TestWarmup:
             losses = supervision(logits, tracks, cues)
             assert losses['temporal_warmup'].item() == pytest.approx(factor)
 
-    def test_the_step_survives_a_resume(self, hub):
+    def test_the_step_survives_a_resume(self, hub, new_hub):
         logits, tracks, cues, _ = scene()
         hub.update_info('iter', 150)
-        name = f'supervision-{next(_names)}'
-        resumed = MessageHub.get_instance(name)
-        try:
-            resumed.load_state_dict(hub.state_dict())
-            # A new module: nothing but the hub knows of the steps before.
-            losses = MaskFreeSupervision()(logits, tracks, cues)
-        finally:
-            MessageHub._instance_dict.pop(name)
+        new_hub().load_state_dict(hub.state_dict())
+        # A new module: nothing but the hub knows of the steps before.
+        losses = MaskFreeSupervision()(logits, tracks, cues)
         assert losses['temporal_warmup'].item() == 0.75
 
 
