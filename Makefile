@@ -1,7 +1,8 @@
 # make demo, make test: each does all the set-up that it needs. make help: the rest.
 SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-TORCH ?= torch==2.13.0
+# Empty: the one named last, or the default of tools/install.py.
+TORCH ?=
 PY := .venv/bin/python
 # Two test processes with one thread each: faster than one process with two.
 TEST_JOBS ?= 2
@@ -18,7 +19,7 @@ help:
 	@echo 'make clean   remove .venv and caches; work_dirs/ and data/ stay'
 	@echo
 	@echo 'PYTHON=python3.11                     the interpreter that .venv is made with'
-	@echo 'TORCH="torch==X --index-url URL"      another torch, for instance a CUDA build'
+	@echo 'TORCH="torch==X --index-url URL"      another torch, remembered: a CUDA build, say'
 
 setup:
 	@$(if $(PYTHON),,echo 'no python3 found: apt-get install python3.11 python3.11-venv python3.11-dev' && exit 1;) \

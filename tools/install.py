@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / '.venv'
 PY = VENV / 'bin' / 'python'
 STAMPS = VENV / 'setup'
+TORCH = 'torch==2.13.0'
 MMCV = 'mmcv==2.1.0'
 OPENMIM = 'openmim==0.3.9'
 MMCV_CORE_MINUTES = 20
@@ -123,17 +124,18 @@ def check_machine() -> None:
 
 
 def make_venv() -> None:
-    """Make ``.venv``, anew when the checkout or the Python moved.
+    """Make ``.venv``, anew when the checkout moved or its Python is gone.
 
     Scripts in ``.venv/bin`` carry absolute paths, so a moved one cannot be kept.
     """
-    key = digest(str(VENV), sys.version, os.path.realpath(sys.executable))
-    if PY.exists() and done('venv', key):
+    key = digest(str(VENV))
+    works = PY.exists() and not subprocess.run([PY, '-c', '']).returncode
+    if works and done('venv', key):
         return
     check_machine()
-    moved = (STAMPS / 'venv').is_file()
-    say('making .venv (seconds)' + (': the checkout or the Python moved' * moved))
-    clear = ['--clear'] if moved else []
+    stale = (STAMPS / 'venv').is_file()
+    say('making .venv (seconds)' + ': the old one was moved or is broken' * stale)
+    clear = ['--clear'] if stale else []
     run(
         [sys.executable, '-m', 'venv', *clear, str(VENV)],
         'Is the disk full, or is the folder not yours to write to?',
@@ -141,11 +143,22 @@ def make_venv() -> None:
     stamp('venv', key)
 
 
+def wanted_torch(named: str) -> str:
+    """The requirement of torch: as named now, as named before, or the default."""
+    memory = STAMPS / 'torch-requirement.txt'
+    if named:
+        memory.write_text(named)
+    return memory.read_text() if memory.is_file() else TORCH
+
+
 def install_torch(torch: str) -> str:
     """Install what compiles mmcv, and torch; return the key of this step."""
     requirements = ROOT / 'requirements' / 'build.txt'
     key = digest(torch, requirements)
     if not done('torch', key):
+        if (STAMPS / 'torch').is_file():
+            # The one in place satisfies `torch==X` of another index, too.
+            run(pip('uninstall', '--quiet', '--yes', 'torch'), NETWORK_HINT)
         say(f'installing {torch} (1 to 5 minutes: 0.2 GB for CPU, 3 GB with CUDA)')
         run(
             pip('install', '-r', str(requirements), *shlex.split(torch)),
@@ -249,7 +262,7 @@ def follow(command: list[str], environment: dict[str, str], log: Path) -> int:
     Returns:
         The exit status.
     """
-    start, shown = time.monotonic(), -1
+    start, shown = time.monotonic(), 0
     with log.open('w') as file:
         process = subprocess.Popen(
             command,
@@ -267,9 +280,9 @@ def follow(command: list[str], environment: dict[str, str], log: Path) -> int:
             if at is None:
                 continue
             count, total = map(int, at.groups())
-            tenth = count * 20 // total
-            if tenth != shown:
-                shown = tenth
+            twentieth = count * 20 // total
+            if twentieth != shown:
+                shown = twentieth
                 spent = time.monotonic() - start
                 left = spent / max(count, 1) * (total - count)
                 say(
@@ -330,14 +343,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         '--torch',
-        default='torch==2.13.0',
-        help='the requirement of torch, with options of pip if need be',
+        default='',
+        help='the requirement of torch, with options of pip if need be; default: '
+        f'the one named last, or {TORCH}',
     )
     args = parser.parse_args()
     start = time.monotonic()
     try:
         make_venv()
-        torch_key = install_torch(args.torch)
+        torch_key = install_torch(wanted_torch(args.torch))
         install_mmcv(torch_key)
         install_stack(torch_key)
         install_project()
