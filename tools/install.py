@@ -143,14 +143,6 @@ def make_venv() -> None:
     stamp('venv', key)
 
 
-def wanted_torch(named: str) -> str:
-    """The requirement of torch: as named now, as named before, or the default."""
-    memory = STAMPS / 'torch-requirement.txt'
-    if named:
-        memory.write_text(named)
-    return memory.read_text() if memory.is_file() else TORCH
-
-
 def install_torch(torch: str) -> str:
     """Install what compiles mmcv, and torch; return the key of this step."""
     requirements = ROOT / 'requirements' / 'build.txt'
@@ -315,7 +307,8 @@ def install_project() -> None:
     """Install the checkout so that edits take effect and mim finds it.
 
     mim looks for ``<site-packages>/mmmaskfree/.mim``, where an editable install
-    has nothing: a link stands there.
+    has nothing: a link stands there. pip never deletes through it, because what
+    it resolves to lies outside of the environment.
 
     Raises:
         SetupError: A folder of this name is in the way.
@@ -350,8 +343,12 @@ def main() -> int:
     args = parser.parse_args()
     start = time.monotonic()
     try:
+        # Named once, a torch stays, also where .venv has to be made anew.
+        memory = STAMPS / 'torch-requirement.txt'
+        torch = args.torch or (memory.read_text() if memory.is_file() else '')
         make_venv()
-        torch_key = install_torch(wanted_torch(args.torch))
+        memory.write_text(torch)
+        torch_key = install_torch(torch or TORCH)
         install_mmcv(torch_key)
         install_stack(torch_key)
         install_project()

@@ -154,8 +154,8 @@ PROBLEMS = (
         lambda f: f.has('openmim') and not f.mim_content,
         'mim looks for mmmaskfree in site-packages, where an editable install has '
         'nothing.',
-        'make setup, or link it yourself: ln -s "$PWD/mmmaskfree" '
-        '"$(python -c \'import sysconfig; print(sysconfig.get_path("purelib"))\')"',
+        'make setup, which puts a link there; or pip install --no-deps '
+        '--no-build-isolation . instead of an editable install',
     ),
     Problem(
         lambda f: sum(f.has(name) for name in OPENCV) > 1,
