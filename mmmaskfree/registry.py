@@ -16,12 +16,12 @@ from mmengine.registry import VISUALIZERS as MMENGINE_VISUALIZERS
 from mmengine.registry import Registry
 
 
-def _child(name: str, parent: Registry, location: str) -> Registry:
+def _child(name: str, parent: Registry, *locations: str) -> Registry:
     return Registry(
         name,
         parent=parent,
         scope='mmmaskfree',
-        locations=[f'mmmaskfree.{location}'],
+        locations=[f'mmmaskfree.{location}' for location in locations],
     )
 
 
@@ -31,5 +31,5 @@ OPTIM_WRAPPERS = _child('optim_wrapper', MMENGINE_OPTIM_WRAPPERS, 'compat')
 DATASETS = _child('dataset', MMENGINE_DATASETS, 'datasets')
 TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, 'datasets')
 METRICS = _child('metric', MMENGINE_METRICS, 'evaluation.metrics')
-HOOKS = _child('hook', MMENGINE_HOOKS, 'visualization')
+HOOKS = _child('hook', MMENGINE_HOOKS, 'engine', 'visualization')
 VISUALIZERS = _child('visualizer', MMENGINE_VISUALIZERS, 'visualization')

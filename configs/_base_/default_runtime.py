@@ -10,6 +10,10 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='mmmaskfree.MaskFreeVisualizationHook', draw=False),
 )
+# A resumed run ends with the weights of an unbroken one: the clips follow from the
+# seed, what the model draws from the seed and the iteration.
+randomness = dict(seed=0)
+custom_hooks = [dict(type='mmmaskfree.IterationSeedHook')]
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
