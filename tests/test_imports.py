@@ -17,6 +17,7 @@ FLOORS = {
     'structures': 1,
     'models': 2,
     'datasets': 2,
+    'engine': 2,
     'evaluation': 2,
     'visualization': 2,
     'compat': 3,
@@ -66,7 +67,7 @@ def faults(root: Path) -> list[str]:
             target = rest[0] if rest else None
             said = f'{path.relative_to(root)} imports {name}'
             if top == 'mmmaskfree' and target in FLOORS:
-                low = -1 if room is None else FLOORS[room]
+                low = FLOORS.get(room, -1)
                 if FLOORS[target] > low or (room == 'ops' and target != 'ops'):
                     found.append(said)
             keys = ('/'.join(where[:2]), where[0] if where else '')
