@@ -10,6 +10,7 @@ finished are not repeated, and one that was stopped goes on where it was.
 import argparse
 import json
 import os
+import pickle
 import platform
 import shutil
 import statistics
@@ -19,6 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+
+import numpy as np
 
 from mmmaskfree import config_path
 from mmmaskfree.utils.env import checkout_commit, collect
@@ -91,7 +94,6 @@ def train(
     if run.scores_file.exists():
         print(f'== {run.config}, seed {run.seed}: done before, {run.work_dir}')
         return
-    mim = Path(sys.executable).with_name('mim')
     options = {
         'randomness.seed': run.seed,
         'default_hooks.visualization.draw': draw,
@@ -110,10 +112,9 @@ def train(
             'param_scheduler.1.end': iters,
         }
     command = [
-        *(mim, 'train', 'mmmaskfree', config_path(run.config)),
-        *('--launcher', 'none', '--gpus', '0', '--work-dir', run.work_dir, '--resume'),
-        '--cfg-options',
-        *(f'{key}={value}' for key, value in options.items()),
+        *_mim('train', run.config),
+        *('--work-dir', run.work_dir, '--resume'),
+        *_cfg_options(options),
     ]
     run.work_dir.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {
@@ -140,6 +141,16 @@ def train(
         tail = ''.join(run.log.read_text().splitlines(keepends=True)[-15:])
         sys.exit(f'{tail}\n{run.config} failed: the whole log is {run.log}')
     run.scores_file.write_text(json.dumps(_last_scores(run), indent=1) + '\n')
+
+
+def _mim(command: str, config: str) -> list[str]:
+    mim = str(Path(sys.executable).with_name('mim'))
+    path = config_path(config)
+    return [mim, command, 'mmmaskfree', path, '--launcher', 'none', '--gpus', '0']
+
+
+def _cfg_options(options: dict[str, object]) -> list[str]:
+    return ['--cfg-options', *(f'{key}={value}' for key, value in options.items())]
 
 
 def _short(line: str) -> str:
@@ -179,7 +190,7 @@ def demo(args: argparse.Namespace) -> None:
     make_data(args.data)
     runs = {
         name: Run(config, args.seed, args.out / 'demo' / config)
-        for name, config in (('boxes only', MASKFREE), ('with masks', TWIN))
+        for name, config in (('boxes', MASKFREE), ('masks', TWIN))
     }
     for run in runs.values():
         train(
@@ -193,6 +204,7 @@ def demo(args: argparse.Namespace) -> None:
         plot_curves(_scalar_files(run), run.work_dir / 'curves.png')
         shutil.copyfile(_scalar_files(run)[-1], run.work_dir / 'scalars.json')
 
+    compare(runs, args.data, args.out / 'demo' / 'comparison')
     print(f'\n{"":12}' + ''.join(f'{name:>10}' for name in SCORES))
     for name, run in runs.items():
         values = run.scores()
@@ -203,6 +215,90 @@ def demo(args: argparse.Namespace) -> None:
         print(f'  curves   {run.work_dir / "curves.png"}')
         if pictures:
             print(f'  pictures {pictures[0].parents[1]}/*/overlay.png, overlay.mp4')
+    print(f'\nside by side:\n  pictures {args.out / "demo" / "comparison"}/*.png')
+
+
+def compare(
+    runs: dict[str, Run], data_root: Path, out_dir: Path, *, num_clips: int = 8
+) -> None:
+    """Boxes, and the masks of each run, of the first test clips in one picture."""
+    import cv2
+    from pycocotools import mask as mask_utils
+
+    from mmmaskfree.visualization import (
+        comparison_strip,
+        draw_frame,
+        spread,
+        write_image,
+    )
+
+    predictions = {}
+    for name, run in runs.items():
+        out = run.work_dir / 'predictions.pkl'
+        checkpoint = Path((run.work_dir / 'last_checkpoint').read_text().strip())
+        command = [
+            *_mim('test', run.config),
+            *('--checkpoint', checkpoint, '--out', out, '--work-dir', run.work_dir),
+            *_cfg_options(
+                {
+                    'test_dataloader.dataset.data_root': data_root,
+                    'test_dataloader.dataset.indices': num_clips,
+                }
+            ),
+        ]
+        with (run.work_dir / 'test.log').open('w') as log:
+            subprocess.run(
+                [str(word) for word in command],
+                cwd=ROOT,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                check=True,
+            )
+        frames = pickle.loads(out.read_bytes())
+        predictions[name] = {(f['video_id'], f['frame_id']): f for f in frames}
+
+    annotations = json.loads((data_root / 'annotations' / 'test.json').read_text())
+    classes = [category['name'] for category in annotations['categories']]
+    for video in annotations['videos'][:num_clips]:
+        shown = spread(video['length'], 4)
+        folder = data_root / 'test' / 'JPEGImages'
+        images = {t: cv2.imread(str(folder / video['file_names'][t])) for t in shown}
+        images = {t: image[..., ::-1].copy() for t, image in images.items()}
+        tracks = [a for a in annotations['annotations'] if a['video_id'] == video['id']]
+        rows = {'In: boxes': []}
+        for t, image in images.items():
+            seen = [i for i, track in enumerate(tracks) if track['bboxes'][t]]
+            boxes = np.array([tracks[i]['bboxes'][t] for i in seen]).reshape(-1, 4)
+            boxes[:, 2:] += boxes[:, :2]
+            labels = [tracks[i]['category_id'] - 1 for i in seen]
+            rows['In: boxes'].append(
+                draw_frame(
+                    image,
+                    bboxes=boxes,
+                    instances_ids=seen,
+                    labels=labels,
+                    classes=classes,
+                    scale=2,
+                )
+            )
+        for name, frames in predictions.items():
+            row = rows[f'Out: masks, learnt from {name}'] = []
+            for t, image in images.items():
+                pred = frames[video['id'], t]['pred_track_instances']
+                kept = [i for i, s in enumerate(pred['scores']) if s >= 0.3][::-1]
+                masks = [mask_utils.decode(pred['masks'][i]) for i in kept]
+                row.append(
+                    draw_frame(
+                        image,
+                        masks=np.array(masks).reshape(-1, *image.shape[:2]),
+                        instances_ids=[pred['instances_id'][i] for i in kept],
+                        labels=[pred['labels'][i] for i in kept],
+                        scores=[pred['scores'][i] for i in kept],
+                        classes=classes,
+                        scale=2,
+                    )
+                )
+        write_image(out_dir / f'{video["id"]:03d}.png', comparison_strip(rows))
 
 
 def table(args: argparse.Namespace) -> None:
