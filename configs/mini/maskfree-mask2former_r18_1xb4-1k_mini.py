@@ -5,3 +5,9 @@ _base_ = [
     '../_base_/schedules/mini.py',
     '../_base_/default_runtime.py',
 ]
+
+default_hooks = dict(
+    logger=dict(interval=20),
+    # Minutes in all: whoever stops it should not start again.
+    checkpoint=dict(interval=200, max_keep_ckpts=1),
+)
