@@ -134,9 +134,8 @@ def consistency_sums(
         weights (G, P), the number of pairs in each sum. Both in the logits' dtype.
     """
     plan = _make_plan(box_masks, agreements, track_index, clip_index)
-    weights = _link_weights(plan, logits)
-    sums = _ConsistencySums.apply(logits, plan)
-    return list(sums), weights
+    results = _ConsistencySums.apply(logits, plan)
+    return list(results[: len(agreements)]), list(results[len(agreements) :])
 
 
 def sum_layers(values: Tensor, layer_index: Tensor, num_layers: int) -> Tensor:
@@ -213,22 +212,8 @@ def _make_plan(
     return _Plan(agreements, tracks, ends(0), ends(1))
 
 
-def _link_weights(plan: _Plan, logits: Tensor) -> list[Tensor]:
-    """For each agreement (G, P): how many pairs of pixels each row sums."""
-    weights = []
-    for index, agreement in enumerate(plan.agreements):
-        total = logits.new_zeros((len(logits), len(agreement)))
-        for track in plan.tracks:
-            total[track.rows] = sum(
-                weight.sum((-2, -1)).to(logits.dtype)
-                for _, _, weight in track.links(agreement, track.anchors[index])
-            )
-        weights.append(total)
-    return weights
-
-
 class _ConsistencySums(torch.autograd.Function):
-    """Sums of the agreement term; saves the logits and nothing else."""
+    """Sums of the agreement term, then weights; saves the logits and nothing else."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, plan: _Plan) -> tuple[Tensor, ...]:
@@ -239,13 +224,15 @@ class _ConsistencySums(torch.autograd.Function):
             logits.new_zeros((len(logits), len(a)), dtype=torch.float64)
             for a in plan.agreements
         ]
+        weights = [torch.zeros_like(total) for total in sums]
         for track in plan.tracks:
             z = logits[track.rows][..., *track.crop]  # (n, T, hc, wc)
             single = _softplus(z)
             for index, agreement in enumerate(plan.agreements):
                 source, target = plan.sources[index], plan.targets[index]
                 z_source, z_target = z[:, source], z[:, target]  # (n, P, hc, wc)
-                at_source, at_target = (z.new_zeros(z_source.shape[1:]) for _ in '12')
+                at_source = z.new_zeros(z_source.shape[1:])  # (P, hc, wc)
+                at_target = torch.zeros_like(at_source)
                 total = sums[index].new_zeros((len(z), len(agreement)))
                 for p, q, weight in track.links(agreement, track.anchors[index]):
                     at_source[..., *p] += weight
@@ -257,7 +244,12 @@ class _ConsistencySums(torch.autograd.Function):
                         (-2, -1), dtype=torch.float64
                     )
                 sums[index][track.rows] = total
-        return tuple(total.to(logits.dtype) for total in sums)
+                weights[index][track.rows] = at_source.sum(
+                    (-2, -1), dtype=torch.float64
+                )
+        weights = [weight.to(logits.dtype) for weight in weights]
+        ctx.mark_non_differentiable(*weights)
+        return (*(total.to(logits.dtype) for total in sums), *weights)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -272,8 +264,10 @@ class _ConsistencySums(torch.autograd.Function):
             for index, agreement in enumerate(plan.agreements):
                 source, target = plan.sources[index], plan.targets[index]
                 z_source, z_target = z[:, source], z[:, target]
-                grad_source, grad_target = (torch.zeros_like(z_source) for _ in '12')
-                at_source, at_target = (z.new_zeros(z_source.shape[1:]) for _ in '12')
+                grad_source = torch.zeros_like(z_source)
+                grad_target = torch.zeros_like(z_source)
+                at_source = z.new_zeros(z_source.shape[1:])  # (P, hc, wc)
+                at_target = torch.zeros_like(at_source)
                 for p, q, weight in track.links(agreement, track.anchors[index]):
                     at_source[..., *p] += weight
                     at_target[..., *q] += weight
