@@ -7,6 +7,8 @@ import tiny
 import torch
 from mmdet.registry import MODELS
 
+from mmmaskfree.structures import Tracks
+
 LEFT, RIGHT, OTHER = [4, 4, 30, 40], [50, 8, 90, 60], [20, 24, 60, 50]
 TWIN = dict(type='mmmaskfree.MaskSupervision', num_points=64)
 
@@ -152,7 +154,7 @@ def test_loss_by_hand_from_the_network_s_outputs(monkeypatch):
         matches = head.assigner.assign_clips(
             [scores[layer]],
             [logits[layer]],
-            tiny.Tracks.from_samples(data['data_samples']),
+            Tracks.from_samples(data['data_samples']),
         )
         assert len(matches.query) == 3
         total = weights = 0
