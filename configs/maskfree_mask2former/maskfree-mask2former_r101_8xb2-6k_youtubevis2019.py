@@ -1,0 +1,6 @@
+_base_ = [
+    './maskfree-mask2former_r50_8xb2-6k_youtubevis2019.py',
+    '../_base_/models/mask2former_r101.py',
+]
+
+model = _base_.r101

@@ -1,0 +1,161 @@
+"""Every config through the runner: one training step, one evaluation."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from config_trees import HEIGHT, WIDTH, load, shipped, write_split
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+EVAL_FRAMES = 3
+
+
+def without_weights(node) -> None:
+    """No ``init_cfg`` anywhere: nothing is downloaded."""
+    if isinstance(node, dict):
+        if 'init_cfg' in node:
+            node['init_cfg'] = None
+        node = node.values()
+    for value in node:
+        if isinstance(value, dict | list | tuple):
+            without_weights(value)
+
+
+def small_frames(pipeline: list) -> None:
+    """Short sides of 64 and 96 px for those of 360 and 480."""
+    for step in pipeline:
+        small_frames(step.get('transforms', []))
+        if step['type'] == 'RandomChoiceResize':
+            step['scales'] = [(WIDTH, HEIGHT), (3 * WIDTH // 2, 3 * HEIGHT // 2)]
+        elif step['type'] == 'Resize':
+            step['scale'] = (WIDTH, HEIGHT)
+
+
+def narrow(model: dict) -> None:
+    """A backbone of a quarter of its channels, Swin also of fewer blocks."""
+    without_weights(model)
+    if model.backbone.type == 'SwinTransformer':
+        model.backbone.depths = [1, 1, 1, 1]
+        model.backbone.embed_dims //= 4
+    else:
+        model.backbone.base_channels = model.backbone.get('base_channels', 64) // 4
+    head = model.track_head
+    head.in_channels = [channels // 4 for channels in head.in_channels]
+    if head.supervision.type == 'mmmaskfree.MaskSupervision':
+        head.supervision.num_points = 256
+        if 'train_cfg' in head:
+            head.train_cfg.assigner.num_points = 256
+
+
+def shrink(cfg: Config, root: Path) -> bool:
+    """One iteration on a tiny tree; whether its valid set has ground truth."""
+    # Formatting what is logged takes longer than the iteration.
+    object.__setattr__(cfg, '_format_python_code', False)
+    published = 'mini' not in Path(cfg.filename).stem
+    narrow(cfg.model)
+    for split in ('train', 'val'):
+        loader = cfg[f'{split}_dataloader']
+        loader.num_workers = 0
+        loader.persistent_workers = False
+        loader.dataset.data_root = str(root)
+        loader.batch_size = min(loader.batch_size, 2)
+        small_frames(loader.dataset.pipeline)
+        write_split(
+            root,
+            loader.dataset,
+            num_frames=7 if split == 'train' else EVAL_FRAMES,
+            annotations=split == 'train' or not published,
+        )
+    cfg.train_cfg.max_iters = 1
+    cfg.train_cfg.val_interval = 1
+    cfg.default_hooks.checkpoint = None
+    cfg.work_dir = str(root / 'work')
+    cfg.randomness = dict(seed=0)
+    return not published
+
+
+@pytest.mark.parametrize('path', shipped(), ids=lambda path: path.stem)
+def test_config_trains_and_predicts(path, tmp_path, mmdet_scope):
+    cfg = load(path)
+    has_ground_truth = shrink(cfg, tmp_path)
+    cfg.experiment_name = f'{path.stem}_{tmp_path.name}'
+    runner = Runner.from_cfg(cfg)
+    before = {k: p.detach().clone() for k, p in runner.model.named_parameters()}
+    history = []
+    train_step = runner.model.train_step
+
+    def spy(data, optim_wrapper):
+        losses = train_step(data, optim_wrapper)
+        history.append((data, losses))
+        return losses
+
+    runner.model.train_step = spy
+    runner.train()
+
+    # The pipeline: two clips, each of one size, cut from one video.
+    ((data, losses),) = history
+    num_frames = cfg.get('num_frames')
+    assert len(data['inputs']) == 2
+    for clip, sample in zip(data['inputs'], data['data_samples'], strict=True):
+        assert clip.dtype == torch.uint8
+        assert clip.shape[:2] == (num_frames, 3)
+        assert len(sample) == num_frames
+        assert len({sample[t].video_id for t in range(num_frames)}) == 1
+        assert len({sample[t].flip for t in range(num_frames)}) == 1
+        ids = {t: sample[t].gt_instances.instances_ids for t in range(num_frames)}
+        assert max(len(i) for i in ids.values()) == 2
+        with_masks = ['masks' in sample[t].gt_instances for t in range(num_frames)]
+        assert with_masks == [path.stem.startswith('mask2former')] * num_frames
+
+    # The losses that the config declares, all finite, and a step by them.
+    supervision = cfg.model.track_head.supervision
+    expected = {'loss_cls'}
+    if supervision.type == 'mmmaskfree.MaskSupervision':
+        expected |= {'loss_mask', 'loss_dice'}
+    else:
+        expected |= {
+            name
+            for name in ('loss_projection', 'loss_pairwise', 'loss_temporal')
+            if supervision.get(name) is not None
+        }
+        expected |= {'loss_box'} if supervision.get('box_warmup_iters') else set()
+    last = {name for name in losses if name.startswith('loss_')}
+    assert last == expected
+    assert all(torch.isfinite(value).all() for value in losses.values())
+    assert losses['loss_cls'] > 0
+    moved = {
+        name.split('.')[0]
+        for name, parameter in runner.model.named_parameters()
+        if not torch.equal(parameter, before[name])
+    }
+    assert moved == {'backbone', 'track_head'}
+
+    # What the evaluation left.
+    zips = list(Path(runner.log_dir).glob('**/*.submission_file.zip'))
+    scores = {
+        key: runner.message_hub.get_scalar(key).current()
+        for key in runner.message_hub.log_scalars
+        if key.startswith('val/youtube_vis/')
+    }
+    if has_ground_truth:
+        assert 0 <= scores['val/youtube_vis/segm_mAP'] <= 1
+        assert zips == []
+    else:
+        assert scores == {}
+        (zipped,) = zips
+        with zipfile.ZipFile(zipped) as archive:
+            tracks = json.loads(archive.read('results.json'))
+        most = cfg.val_evaluator.max_per_video
+        assert {t['video_id'] for t in tracks} == {1, 2}
+        assert len(tracks) == 2 * most
+        assert {len(t['segmentations']) for t in tracks} == {EVAL_FRAMES}
+        # As large as the frames lie on disk, whatever the network saw.
+        sizes = {
+            tuple(rle['size']) for t in tracks for rle in t['segmentations'] if rle
+        }
+        assert sizes <= {(HEIGHT, WIDTH)}
+        known = range(1, cfg.model.track_head.num_classes + 1)
+        assert {t['category_id'] for t in tracks} <= set(known)

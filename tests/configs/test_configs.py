@@ -1,0 +1,383 @@
+"""What the configs say: the recipe's numbers, and what tells them apart."""
+
+import functools
+from collections import Counter
+from pathlib import Path
+
+import config_trees
+import mmdet
+import pytest
+import torch
+from config_trees import CONFIGS, shipped
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS
+from modelindex.load_model_index import load as load_model_index
+from torch.overrides import TorchFunctionMode
+
+PAPER = CONFIGS / 'maskfree_mask2former'
+SWIN = 'swin-l-p4-w12-384-in21k'
+
+# From the paper's code. backbone, schedule, data: iterations, drop, queries, classes,
+# short side in testing.
+RECIPES = {
+    ('r50', '6k', 'youtubevis2019'): (6000, 4000, 100, 40, 360),
+    ('r101', '6k', 'youtubevis2019'): (6000, 4000, 100, 40, 360),
+    (SWIN, '6k', 'youtubevis2019'): (6000, 4000, 200, 40, 480),
+    ('r50', '8k', 'youtubevis2021'): (8000, 5500, 100, 40, 360),
+    ('r101', '8k', 'youtubevis2021'): (8000, 5500, 100, 40, 360),
+    (SWIN, '8k', 'youtubevis2021'): (8000, 5500, 200, 40, 480),
+    ('r50', '8k', 'ovis'): (8000, 5500, 100, 25, 360),
+}
+STEMS = [f'mask2former_{b}_8xb2-{s}_{d}' for b, s, d in RECIPES]
+by_recipe = pytest.mark.parametrize('stem', STEMS)
+
+
+def load(stem: str) -> Config:
+    return config_trees.load(PAPER / f'{stem}.py')
+
+
+class NoStorage(TorchFunctionMode):
+    """Parameters without memory: a network of full size is built at once.
+
+    Not ``torch.device('meta')``: mmdet's Swin reads numbers from tensors.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func is torch.empty:
+            kwargs['device'] = 'meta'
+        return func(*args, **kwargs)
+
+
+@functools.cache
+def full_model(stem: str):
+    """The model of a config in full size, and its optimiser."""
+    cfg = load(stem)
+    with NoStorage():
+        model = MODELS.build(cfg.model)
+    return model, build_optim_wrapper(model, cfg.optim_wrapper)
+
+
+def flat(node, prefix: str = '') -> dict:
+    """Every leaf of a config by its dotted path."""
+    if isinstance(node, dict):
+        items = node.items()
+    elif isinstance(node, list | tuple):
+        items = enumerate(node)
+    else:
+        return {prefix: node}
+    leaves = {}
+    for key, value in items:
+        leaves |= flat(value, f'{prefix}.{key}' if prefix else str(key))
+    return leaves
+
+
+def changed(a: Config, b: Config) -> dict[str, tuple]:
+    """Path -> both values, where two configs differ."""
+    a, b = flat(a.to_dict()), flat(b.to_dict())
+    return {
+        key: (a.get(key), b.get(key))
+        for key in a.keys() | b.keys()
+        if (key in a, a.get(key)) != (key in b, b.get(key))
+    }
+
+
+def mmdet_config(name: str) -> Config:
+    folder = Path(mmdet.__file__).parent / '.mim' / 'configs' / 'mask2former_vis'
+    return config_trees.load(folder / f'{name}.py')
+
+
+def transforms(pipeline: list) -> dict[str, dict]:
+    """All transforms of a pipeline by type, those inside of others too."""
+    found = {}
+    for step in pipeline:
+        found[step['type']] = step
+        found |= transforms(step.get('transforms', []))
+    return found
+
+
+def test_the_folder_holds_these_configs():
+    expected = {
+        name
+        for stem in STEMS
+        for name in (stem, f'maskfree-{stem}', f'maskfree-{stem}_no-tk')
+    }
+    assert {path.stem for path in PAPER.glob('*.py')} == expected
+
+
+def test_base_names_are_unique():
+    # mim finds a config by its base name, over the whole package.
+    names = Counter(path.name for path in CONFIGS.glob('**/*.py'))
+    assert [name for name, number in names.items() if number > 1] == []
+
+
+@by_recipe
+def test_schedule(stem, mmdet_scope):
+    recipe = stem.removeprefix('mask2former_').replace('8xb2-', '').split('_')
+    iterations, drop, queries, classes, short_side = RECIPES[tuple(recipe)]
+    cfg = load(f'maskfree-{stem}')
+    model, wrapper = full_model(f'maskfree-{stem}')
+
+    assert cfg.train_cfg.type == 'IterBasedTrainLoop'
+    assert cfg.train_cfg.max_iters == iterations
+    assert cfg.param_scheduler == dict(
+        _scope_='mmdet',
+        type='MultiStepLR',
+        begin=0,
+        end=iterations,
+        milestones=[drop],
+        gamma=0.1,
+        by_epoch=False,
+    )
+    assert isinstance(wrapper.optimizer, torch.optim.AdamW)
+    assert wrapper.clip_grad_kwargs == dict(max_norm=0.01, norm_type=2)
+    assert cfg.train_dataloader.batch_size * 8 == 16
+    assert cfg.auto_scale_lr == dict(enable=False, base_batch_size=16)
+
+    head = model.track_head
+    assert head.num_queries == head.query_embed.num_embeddings == queries
+    assert head.num_classes == classes
+    assert head.cls_embed.out_features == classes + 1
+    assert head.loss_cls.loss_weight == 2
+    assert head.class_weight == [1.0] * classes + [0.1]
+
+    test = transforms(cfg.test_dataloader.dataset.pipeline)
+    assert test['Resize']['scale'] == (1333, short_side)
+    assert test['Resize']['keep_ratio']
+    assert cfg.val_dataloader == cfg.test_dataloader
+
+
+@by_recipe
+def test_learning_rates_and_weight_decay(stem, mmdet_scope):
+    model, wrapper = full_model(f'maskfree-{stem}')
+    group_of = {id(p): group for group in wrapper.param_groups for p in group['params']}
+
+    norms = torch.nn.LayerNorm | torch.nn.GroupNorm | torch.nn.BatchNorm2d
+    # level_encoding is a plain parameter of the paper's code, and decays there.
+    embeddings = {'query_embed', 'query_feat', 'level_embed'}
+    seen = Counter()
+    for name, module in model.named_modules():
+        for key, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad:
+                continue
+            group = group_of[id(parameter)]
+            in_backbone = name.startswith('backbone')
+            assert group['lr'] == pytest.approx(1e-5 if in_backbone else 1e-4), name
+            free = (
+                isinstance(module, norms)
+                or name.rsplit('.', 1)[-1] in embeddings
+                or key == 'relative_position_bias_table'
+            )
+            assert group['weight_decay'] == (0 if free else 0.05), f'{name}.{key}'
+            seen[in_backbone, free] += 1
+    assert seen[False, True] > 30
+    assert seen[False, False] > 100
+    assert seen[True, False] > 50
+    # A ResNet's batch norm is frozen.
+    assert (seen[True, True] > 50) == (SWIN in stem)
+
+
+@by_recipe
+def test_supervision(stem, mmdet_scope):
+    head = load(f'maskfree-{stem}').model.track_head
+    supervision = MODELS.build(head.supervision)
+    assert supervision.loss_projection.loss_weight == 5
+    assert supervision.loss_projection.absent_weight == 0
+    assert supervision.box_warmup_iters == 0
+    pairwise, temporal = supervision.consistency.values()
+    assert pairwise.loss_weight == 5
+    assert (pairwise.dilation, pairwise.color_threshold) == (2, 0.3)
+    assert temporal.loss_weight == 0.5
+    assert temporal.warmup_iters == 200
+    assert (temporal.tube, temporal.normalize) == ('cyclic', 'matches')
+    assert temporal.match_options == dict(
+        radius=5, dilation=3, patch_size=3, topk=5, threshold=0.05, metric='l2'
+    )
+    # Classification 2, box-mask dice 5, no cross-entropy, exact areas.
+    assert head.train_cfg == dict(
+        assigner=dict(
+            type='mmmaskfree.BoxMaskSequenceAssigner',
+            match_costs=[
+                dict(type='ClassificationCost', weight=2.0),
+                dict(type='mmmaskfree.BoxMaskDiceCost', weight=5.0),
+            ],
+        )
+    )
+
+
+@by_recipe
+def test_clips(stem):
+    cfg = load(f'maskfree-{stem}')
+    assert cfg.train_dataloader.dataset.get('load_masks', False) is False
+    train = transforms(cfg.train_dataloader.dataset.pipeline)
+    assert train['mmmaskfree.ClipSample'] == dict(
+        type='mmmaskfree.ClipSample', num_frames=5, frame_range=5, shuffle=True
+    )
+    assert train['TransformBroadcaster']['share_random_params']
+    assert train['RandomChoiceResize']['scales'] == [(1333, 360), (1333, 480)]
+    assert train['RandomChoiceResize']['keep_ratio']
+    assert train['RandomFlip']['prob'] == 0.5
+    assert train['LoadTrackAnnotations']['with_mask'] is False
+    # What the base has of it must not be left behind for a reader to trust.
+    assert cfg.num_frames == cfg.model.track_head.num_frames == 5
+    assert cfg.train_pipeline == cfg.train_dataloader.dataset.pipeline
+    assert cfg.test_pipeline == cfg.test_dataloader.dataset.pipeline
+    assert cfg.data_root == cfg.train_dataloader.dataset.data_root
+    assert cfg.dataset_type == cfg.val_dataloader.dataset.type
+    assert cfg.max_iters == cfg.train_cfg.max_iters
+    assert cfg.num_classes == cfg.model.track_head.num_classes
+    preprocessor = cfg.model.data_preprocessor
+    assert preprocessor.mean == [123.675, 116.28, 103.53]
+    assert preprocessor.std == [58.395, 57.12, 57.375]
+    assert preprocessor.bgr_to_rgb
+    assert preprocessor.pad_size_divisor == 32
+
+
+@by_recipe
+def test_baseline_differs_in_the_temporal_loss_alone(stem):
+    main, baseline = load(f'maskfree-{stem}'), load(f'maskfree-{stem}_no-tk')
+    prefix = 'model.track_head.supervision.loss_temporal'
+    assert all(key.startswith(prefix) for key in changed(main, baseline))
+    assert baseline.model.track_head.supervision.loss_temporal is None
+
+
+@by_recipe
+def test_twin_differs_in_what_teaches_alone(stem):
+    main, twin = load(f'maskfree-{stem}'), load(stem)
+    differences = changed(main, twin)
+    with_mask = {
+        'train_pipeline.1.transforms.1.with_mask',
+        'train_dataloader.dataset.pipeline.1.transforms.1.with_mask',
+    }
+    for key in with_mask:
+        assert differences.pop(key) == (False, True)
+    assert differences.pop('train_dataloader.dataset.load_masks') == (None, True)
+    assert differences.pop('model.data_preprocessor.type') == (
+        'mmmaskfree.MaskFreeTrackDataPreprocessor',
+        'TrackDataPreprocessor',
+    )
+    assert differences.pop('model.track_head.supervision.type') == (
+        'mmmaskfree.MaskFreeSupervision',
+        'mmmaskfree.MaskSupervision',
+    )
+    assert differences.pop('model.track_head.train_cfg.assigner.type') == (
+        'mmmaskfree.BoxMaskSequenceAssigner',
+        'mmmaskfree.MaskSequenceAssigner',
+    )
+    rest = {
+        key
+        for key in differences
+        if not key.startswith(
+            ('model.track_head.supervision.', 'model.track_head.train_cfg.assigner.')
+        )
+    }
+    assert rest == set()
+
+
+@by_recipe
+def test_twin_has_the_losses_and_costs_of_mmdet(stem, mmdet_scope):
+    head = load(stem).model.track_head
+    theirs = mmdet_config('mask2former_r50_8xb2-8e_youtubevis2019').model.track_head
+    supervision = MODELS.build(head.supervision)
+    assert supervision.loss_mask.loss_weight == theirs.loss_mask.loss_weight
+    assert supervision.loss_dice.loss_weight == theirs.loss_dice.loss_weight
+    assert supervision.loss_dice.eps == theirs.loss_dice.eps
+    for key in ('num_points', 'oversample_ratio', 'importance_sample_ratio'):
+        assert getattr(supervision, key) == theirs.train_cfg[key]
+
+
+@pytest.mark.parametrize('sched', ('6k_youtubevis2019', '8k_youtubevis2021'))
+@pytest.mark.parametrize('name', ('r50', 'r101', SWIN))
+def test_network_and_initial_weights_are_those_of_mmdet(name, sched):
+    ours = load(f'maskfree-mask2former_{name}_8xb2-{sched}')
+    theirs = mmdet_config(f'mask2former_{name}_8xb2-8e_youtubevis2021')
+    # The weights of mmdet's checkpoint must find their place.
+    assert ours.model.backbone == theirs.model.backbone
+    assert ours.model.init_cfg == theirs.model.init_cfg
+    mine = {'type', 'num_frames', 'supervision', 'train_cfg', 'test_cfg'}
+    for key in theirs.model.track_head.keys() - mine:
+        assert ours.model.track_head[key] == theirs.model.track_head[key], key
+    keys = theirs.optim_wrapper.paramwise_cfg.custom_keys
+    # absolute_pos_embed: this Swin has none.
+    keys.pop('absolute_pos_embed', None)
+    assert ours.optim_wrapper.paramwise_cfg.custom_keys == keys
+
+
+def test_swin_l_is_swin_l(mmdet_scope):
+    model, _ = full_model(f'maskfree-mask2former_{SWIN}_8xb2-6k_youtubevis2019')
+    # 196.5 M of the published Swin-L without its classifier (1536 x 1000 and the
+    # last norm), and a norm for each of the 4 outputs.
+    assert sum(p.numel() for p in model.backbone.parameters()) == pytest.approx(
+        195.0e6, rel=2e-3
+    )
+
+
+def test_metafile_lists_every_config():
+    index = load_model_index(str(CONFIGS.parent / 'model-index.yml'))
+    models = {model.name: model for model in index.models}
+    assert {path.stem for path in PAPER.glob('*.py')} == models.keys()
+    for name, model in models.items():
+        assert name == name.lower()
+        assert (CONFIGS.parent / model.config).stem == name
+        assert (CONFIGS.parent / model.config).is_file()
+        assert model.in_collection == 'MaskFreeVIS'
+        # None was trained here: no weights, and no number but the paper's.
+        assert model.weights is None
+        for result in model.results or ():
+            assert set(result.metrics) == {'Paper AP'}
+    (collection,) = index.collections
+    assert (CONFIGS.parent / collection.readme).is_file()
+
+
+def test_mim_lists_the_models():
+    from mim.commands.search import convert2df
+
+    table = convert2df(load_model_index(str(CONFIGS.parent / 'model-index.yml')))
+    assert set(table.index) == {path.stem for path in PAPER.glob('*.py')}
+    row = table.loc['maskfree-mask2former_r50_8xb2-6k_youtubevis2019']
+    assert row['model'] == 'maskfreevis'
+    assert row['status'] == 'not run here'
+    assert row['youtube-vis 2019/paper_ap'] == 43.8
+
+
+def test_zoo_marks_every_row_as_not_run():
+    lines = (PAPER / 'README.md').read_text(encoding='utf-8').splitlines()
+    rows = [line.split('|') for line in lines if line.startswith('| [')]
+    assert len(rows) == len(list(PAPER.glob('*.py')))
+    index = load_model_index(str(CONFIGS.parent / 'model-index.yml'))
+    papers = {
+        model.name: model.results[0].metrics['Paper AP'] if model.results else None
+        for model in index.models
+    }
+    for _, config, _, here, paper, _ in rows:
+        name = config.split(']')[0].strip(' [')
+        assert config.strip() == f'[{name}]({name}.py)'
+        assert (PAPER / f'{name}.py').is_file()
+        assert here.strip() == 'not run here'
+        if papers[name] is not None:
+            assert float(paper.split()[0]) == papers[name]
+
+
+def test_shipped_configs_resolve_by_name():
+    from mmmaskfree import config_path
+
+    for path in shipped():
+        assert Path(config_path(path.stem)).samefile(path)
+
+
+def test_options_of_the_readme_change_what_they_say(mmdet_scope):
+    cfg = load('maskfree-mask2former_r50_8xb2-6k_youtubevis2019')
+    cfg.merge_from_dict(
+        {
+            'train_dataloader.dataset.pipeline.0.num_frames': 3,
+            'train_dataloader.dataset.ann_file': 'annotations/other.json',
+            'model.track_head.supervision.loss_temporal.radius': 7,
+        }
+    )
+    pipeline = transforms(cfg.train_dataloader.dataset.pipeline)
+    assert pipeline['mmmaskfree.ClipSample']['num_frames'] == 3
+    assert pipeline['RandomFlip']['prob'] == 0.5
+    temporal = MODELS.build(cfg.model.track_head.supervision).consistency['temporal']
+    assert temporal.match_options['radius'] == 7
+    assert temporal.match_options['topk'] == 5
