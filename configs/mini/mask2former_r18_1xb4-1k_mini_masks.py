@@ -2,6 +2,7 @@
 _base_ = './maskfree-mask2former_r18_1xb4-1k_mini.py'
 
 model = dict(
+    data_preprocessor=dict(type='TrackDataPreprocessor'),  # needs no colours
     track_head=dict(
         supervision=dict(
             _delete_=True, type='mmmaskfree.MaskSupervision', num_points=1024
