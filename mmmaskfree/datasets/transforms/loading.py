@@ -62,6 +62,8 @@ def load_frame(
             f'the frame cannot be opened ({error.strerror or error})',
             "Check data_prefix=dict(img_path=...) and the annotation file's names",
         ) from error
+    if not content:  # OpenCV would tell of an assertion of its own
+        raise FrameError.of(path, 'the file is empty', _AGAIN)
     try:
         image = mmcv.imfrombytes(content, backend=imdecode_backend)
     except Exception as error:  # each decoder has errors of its own

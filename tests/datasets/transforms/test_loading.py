@@ -39,6 +39,14 @@ def test_unreadable_frame_is_named(tree, content):
     assert caught.value.what and caught.value.mend
 
 
+def test_empty_frame_is_called_so(tmp_path):
+    path = tmp_path / '00005.png'
+    path.touch()
+    with pytest.raises(FrameError) as caught:
+        load_frame(str(path))
+    assert caught.value.what == 'the file is empty'
+
+
 def test_frame_of_another_size(tree):
     results = {**frame(tree), 'height': 33}
     with pytest.raises(FrameError, match=r'32 x 48 pixels .* says 33 x 48'):
