@@ -63,8 +63,10 @@ class YouTubeVISMetric(BaseMetric):
             those of the YouTube-VIS evaluation, split at 128^2 and 256^2.
         format_only: Write the zip and score nothing; needs ``outfile_prefix``.
         outfile_prefix: Write ``<outfile_prefix>.submission_file.zip`` at each
-            evaluation. Where there is no ground truth the default is
-            ``youtube_vis`` in the directory of the runner's log file.
+            evaluation. Tracks whose class is no category of the annotation file
+            stay out of it; the log counts them. Where there is no ground truth
+            the default is ``youtube_vis`` in the directory of the runner's log
+            file.
         max_per_video: Tracks of a video that go into the zip, best first. 10 is
             usual; 20 for OVIS.
         collect_device: As in mmengine's ``BaseMetric``.
@@ -254,8 +256,20 @@ class YouTubeVISMetric(BaseMetric):
 
         category_ids = self._meta.get('category_ids')
         tubes_of: dict[int, list[Tube]] = defaultdict(list)
+        unknown: Counter[int] = Counter()  # label -> tracks
         for tube in _predicted_tubes(videos, 'segm'):
-            tubes_of[tube.video_id].append(tube)
+            if category_ids and category_ids[tube.label] is None:
+                unknown[tube.label] += 1
+            else:
+                tubes_of[tube.video_id].append(tube)
+        if unknown:
+            classes = self._meta.get('classes') or range(len(category_ids))
+            logger.warning(
+                f'{unknown.total()} tracks are left out of the zip: their class is no '
+                'category of the annotation file ('
+                + ', '.join(f'{n} {classes[k]}' for k, n in sorted(unknown.items()))
+                + ')'
+            )
         entries = [
             {
                 'video_id': video_id,

@@ -410,6 +410,22 @@ class TestSubmission:
         assert metric.evaluate(1) == {}  # ground truth or not: format only
         assert [e['category_id'] for e in results_json(path)] == [3, 17]
 
+    def test_classes_that_the_file_does_not_know(self, log, tmp_path):
+        prefix = str(tmp_path / 'out')
+        metric = build('none', outfile_prefix=prefix, format_only=True, max_per_video=1)
+        metric.dataset_meta['category_ids'] = (None, 17)
+        preds = [
+            pred(0, OBJECT, label=0, score=0.9),
+            pred(1, OBJECT, label=1, score=0.5),
+            pred(2, ELSEWHERE, label=0, score=0.4),
+        ]
+        metric.process({}, [video(1, ([], preds))])
+        metric.evaluate(1)
+        # They take nobody's place among the best either.
+        (entry,) = results_json(f'{prefix}.submission_file.zip')
+        assert (entry['category_id'], entry['score']) == (17, pytest.approx(0.5))
+        assert '2 tracks are left out of the zip' in log() and '(2 cat)' in log()
+
     def test_boxes_declared_and_a_file_asked_for(self, tmp_path):
         prefix = str(tmp_path / 'out')
         sample = video(1, ([gt(1, OBJECT, mask=False)], [pred(0, OBJECT)]))
