@@ -9,6 +9,8 @@ layers, ``K`` tracks, ``B`` clips, ``T`` frames, ``h, w`` mask cells.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from mmcv.ops import point_sample
@@ -17,7 +19,7 @@ from mmengine.dist import all_reduce, get_world_size
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
-from mmmaskfree.ops import boxes_to_masks, consistency_sums, sum_layers
+from mmmaskfree.ops import boxes_to_masks, clip_sums, full_precision
 from mmmaskfree.registry import MODELS
 from mmmaskfree.structures import ColorCues, Tracks
 
@@ -112,9 +114,14 @@ class MaskFreeSupervision(nn.Module):
             Weighted ``loss_projection``, ``loss_pairwise``, ``loss_temporal`` of
             the last layer and, with L > 1, ``aux_loss_*``, the sums over the
             others; unweighted ``projection``, ``pairwise``, ``temporal`` of the
-            last layer; ``temporal_warmup``, ``matched_pixels``, ``active_pairs``
-            and ``box_fill``, all in 0..1. Everything float32 (float64 for
+            last layer; and shares in 0..1: ``temporal_warmup``, ``matched_pixels``
+            (of the tubes' pixels, those with a match), ``active_pairs`` (of the
+            pairs in boxes, those of like colour) and ``box_fill`` (of the boxes,
+            what the last layer's masks fill). Everything float32 (float64 for
             float64 logits).
+
+        Raises:
+            ValueError: The cues are of another resolution than the logits.
         """
         if step is None:
             step = current_step()
@@ -122,26 +129,30 @@ class MaskFreeSupervision(nn.Module):
             track_index = torch.arange(len(logits), device=logits.device)
         if layer_index is None:
             layer_index = torch.zeros_like(track_index)
-        with torch.autocast(logits.device.type, enabled=False):
-            if logits.dtype != torch.float64:
-                logits = logits.float()
-            box_masks = boxes_to_masks(tracks.boxes, logits.shape[-2:], stride)
-            in_box_warmup = step is not None and step < self.box_warmup_iters
-            rows = _Rows(logits, track_index, layer_index, num_layers)
-            # During the box warm-up the three losses are watched, not followed.
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not in_box_warmup):
-                results = self._maskfree(rows, box_masks, tracks, cues, step)
-            if in_box_warmup:
-                for name in results:
-                    if 'loss' in name:
-                        results[name] = torch.zeros_like(results[name])
-            if self.box_warmup_iters:  # the key stays in the log when it is over
-                target = box_masks if in_box_warmup else None
-                results |= self._filled_box(rows, target)
-            # Every process owes a gradient to every parameter.
-            results['loss_projection'] = results['loss_projection'] + logits.sum() * 0
-            results['box_fill'] = _box_fill(rows, box_masks)
-            return results
+        if cues.lab.shape[-2:] != logits.shape[-2:]:
+            raise ValueError(
+                f'the colour cues have {tuple(cues.lab.shape[-2:])} cells, the logits '
+                f'{tuple(logits.shape[-2:])}: set data_preprocessor.mask_stride to the '
+                "stride of the head's masks"
+            )
+        logits = full_precision(logits)
+        box_masks = boxes_to_masks(tracks.boxes, logits.shape[-2:], stride)
+        rows = _Rows(logits, track_index, layer_index, num_layers)
+        in_box_warmup = step is not None and step < self.box_warmup_iters
+        # During the box warm-up the three losses are watched, not followed.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not in_box_warmup):
+            results = self._maskfree(rows, box_masks, tracks, cues, step)
+        if in_box_warmup:
+            for name in results:
+                if 'loss' in name:
+                    results[name] = torch.zeros_like(results[name])
+        if self.box_warmup_iters:  # the key stays in the log when it is over
+            target = box_masks if in_box_warmup else None
+            results |= self._filled_box(rows, target)
+        # Every process owes a gradient to every parameter.
+        results['loss_projection'] = results['loss_projection'] + logits.sum() * 0
+        results['box_fill'] = _box_fill(rows, box_masks)
+        return results
 
     def _maskfree(
         self,
@@ -151,52 +162,47 @@ class MaskFreeSupervision(nn.Module):
         cues: ColorCues,
         step: int | None,
     ) -> dict[str, Tensor]:
-        logits = rows.logits
         agreements = {
             name: loss.agreement(cues.lab, cues.valid)
             for name, loss in self.consistency.items()
         }
-        sums, weights = consistency_sums(
-            logits,
+        sums, counts = clip_sums(
+            rows.logits,
             box_masks,
-            list(agreements.values()),
+            agreements,
             track_index=rows.track_index,
             clip_index=tracks.clip_index,
+            layer_index=rows.layer_index,
+            num_layers=rows.num_layers,
+            absent_weight=self.loss_projection.absent_weight,
         )
-        dice = self.loss_projection.dice(logits, box_masks[rows.track_index])
-
+        own_pairs = counts['pairwise'].sum() if 'pairwise' in counts else None
         # One exchange between the processes for all normalisers.
-        counts = [torch.ones_like(dice), *weights]
-        totals = rows.per_layer(torch.cat(counts, dim=1))  # (L, T + sum of P)
-        totals = _sum_over_processes(totals)
-        frames, *pairs = totals.split([c.shape[1] for c in counts], dim=1)
-        processes = get_world_size()
+        widths = [count.shape[1] for count in counts.values()]
+        totals = _sum_over_processes(torch.cat(list(counts.values()), dim=1))
+        counts = dict(zip(counts, totals.split(widths, dim=1), strict=True))
 
-        raw = {'projection': rows.per_layer(dice).sum(1) / frames.sum(1).clamp(min=1)}
-        scales = {'projection': self.loss_projection.loss_weight}
+        losses = {'projection': self.loss_projection, **self.consistency}
+        warmup = dict.fromkeys(losses, 1.0)
         stats = {}
-        for (name, loss), total, weight in zip(
-            self.consistency.items(), sums, pairs, strict=True
-        ):
-            normalizer = loss.normalizer(weight, logits.shape[-2:].numel())
-            raw[name] = (rows.per_layer(total) / normalizer).sum(1)
-            scales[name] = loss.loss_weight
-        if 'pairwise' in raw:
-            stats['active_pairs'] = _ratio(
-                weights[0].sum(), 8 * box_masks[rows.track_index].sum()
-            )
-        if 'temporal' in raw:
-            warmup = self.consistency['temporal'].warmup_factor(step)
-            scales['temporal'] *= warmup
-            stats['temporal_warmup'] = logits.new_tensor(warmup)
+        if own_pairs is not None:
+            possible = 8 * box_masks[rows.track_index].sum()
+            stats['active_pairs'] = _ratio(own_pairs, possible)
+        if 'temporal' in losses:
+            warmup['temporal'] = losses['temporal'].warmup_factor(step)
+            stats['temporal_warmup'] = totals.new_tensor(warmup['temporal'])
             stats['matched_pixels'] = _matched_share(
-                agreements['temporal'].agree, cues.valid
+                agreements['temporal'].agree, box_masks, tracks.clip_index
             )
         results = {}
-        for name, values in raw.items():
+        for name, loss in losses.items():
             # The wrapper averages gradients over the processes: undo it.
-            results |= _by_layer(f'loss_{name}', scales[name] * processes * values)
-            results[name] = values[-1].detach() * processes
+            values = get_world_size() * loss.reduce(
+                sums[name], counts[name], rows.logits.shape[-2:].numel()
+            )
+            weight = loss.loss_weight * warmup[name]
+            results |= _by_layer(f'loss_{name}', weight * values)
+            results[name] = values[-1].detach()
         return results | stats
 
     def _filled_box(self, rows: _Rows, target: Tensor | None) -> dict[str, Tensor]:
@@ -205,51 +211,48 @@ class MaskFreeSupervision(nn.Module):
         if target is None:
             return _by_layer('loss_box', logits.new_zeros(rows.num_layers))
         filled = target[rows.track_index].to(logits.dtype)
+        with torch.autocast(logits.device.type, enabled=False):
+            entropy = F.binary_cross_entropy_with_logits(
+                logits, filled, reduction='none'
+            ).mean((-2, -1))
         share = logits.sigmoid()
         overlap = (share * filled).sum((-2, -1))
         dice = 1 - (2 * overlap + 1) / (share + filled).sum((-2, -1)).add(1)
-        entropy = F.binary_cross_entropy_with_logits(logits, filled, reduction='none')
-        values = dice + entropy.mean((-2, -1))  # (G, T)
-        both = rows.per_layer(torch.stack((values, torch.ones_like(values)), -1)).sum(1)
+        values = dice + entropy  # (G, T)
+        counts = torch.ones_like(values)
+        both = values.new_zeros(rows.num_layers, 2).index_add(
+            0, rows.layer_index, torch.stack((values.sum(1), counts.sum(1)), dim=1)
+        )
         count = _sum_over_processes(both[:, 1]).clamp(min=1)
         mean = both[:, 0] / count * get_world_size()
         return _by_layer('loss_box', self.box_warmup_weight * mean)
 
 
+@dataclass(frozen=True)
 class _Rows:
-    """Matched logits, and to which track and decoder layer each row belongs."""
+    """Matched logits (G, T, h, w); to which track and decoder layer each belongs."""
 
-    def __init__(
-        self,
-        logits: Tensor,
-        track_index: Tensor,
-        layer_index: Tensor,
-        num_layers: int,
-    ) -> None:
-        self.logits = logits
-        self.track_index = track_index
-        self.layer_index = layer_index
-        self.num_layers = num_layers
-
-    def per_layer(self, values: Tensor) -> Tensor:
-        """(G, ...) -> (L, ...)."""
-        return sum_layers(values, self.layer_index, self.num_layers)
+    logits: Tensor
+    track_index: Tensor
+    layer_index: Tensor
+    num_layers: int
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
     return part / whole.clamp(min=1)
 
 
-def _matched_share(matched: Tensor, valid: Tensor) -> Tensor:
-    """Share of the pixels that have a match, over all pairs of frames.
+def _matched_share(matched: Tensor, box_masks: Tensor, clip_index: Tensor) -> Tensor:
+    """Share of the pixels of the tracks' tubes that have a match.
 
-    A pixel on padding has no match, so only the denominator needs ``valid``.
+    Args:
+        matched: (B, P, C, h, w) bool.
+        box_masks: (K, T, h, w) bool; the tube of a track is their union.
+        clip_index: (K,) long.
     """
-    if matched.numel() == 0:
-        return valid.new_zeros((), dtype=torch.float32)
-    any_match = matched.any(2).sum()  # (B, P, h, w)
-    pixels = valid.sum() * matched.shape[1] / valid.shape[1]
-    return _ratio(any_match, pixels)
+    tubes = box_masks.any(1)[:, None]  # (K, 1, h, w)
+    found = matched.any(2)[clip_index] & tubes  # (K, P, h, w)
+    return _ratio(found.sum(), tubes.sum() * matched.shape[1])
 
 
 @torch.no_grad()

@@ -15,7 +15,12 @@ def distance_limit(threshold: float) -> float:
     """The distance d at which the similarity ``exp(-d / 2)`` equals ``threshold``.
 
     Comparing distances with it spares an exponential per pixel.
+
+    Raises:
+        ValueError: No distance is as similar as that: the threshold is above 1.
     """
+    if threshold > 1:
+        raise ValueError(f'threshold is a similarity, at most 1, got {threshold}')
     return math.inf if threshold <= 0 else -2 * math.log(threshold)
 
 

@@ -74,7 +74,7 @@ def mask_extents(logits: Tensor) -> Tensor:
     """Tight boxes of the binarised masks ``logits > 0``, without a pixel grid.
 
     Args:
-        logits: (..., h, w).
+        logits: (..., h, w), or bool masks.
 
     Returns:
         (..., 4) long, xyxy in cells; zeros where no logit is positive.

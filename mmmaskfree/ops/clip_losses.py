@@ -11,15 +11,12 @@ from torch import Tensor
 
 from .affinity import color_affinity
 from .boxes import mask_extents
-from .consistency import (
-    Agreement,
-    consistency_sums,
-    pair_normalizer,
-    sum_layers,
-)
+from .consistency import Agreement, consistency_sums
 from .matching import temporal_matches
-from .offsets import frame_pairs
+from .offsets import candidate_offsets, frame_pairs
 from .projection import projection_dice
+
+NORMALIZE = ('matches', 'pixels')
 
 
 def clip_losses(
@@ -65,8 +62,9 @@ def clip_losses(
 
     Returns:
         ``{'projection', 'pairwise', 'temporal'}``: unweighted float32 scalars
-        (float64 for float64 logits), or vectors (L,) with ``layer_index``;
-        differentiable in ``logits``, and 0 with a gradient of 0 for ``G = 0``.
+        (float64 for float64 logits), or vectors (L,) with ``layer_index``, L being
+        one more than its largest entry; differentiable in ``logits``, and 0 for
+        ``G = 0``.
 
     Raises:
         ValueError: Shapes do not fit, or an argument is out of range.
@@ -80,23 +78,22 @@ def clip_losses(
         {'projection': 0.4, 'pairwise': 0.6931, 'temporal': 1.3863}
     """
     _check_shapes(logits, box_masks, lab, valid, clip_index, layer_index)
-    if normalize not in ('matches', 'pixels'):
-        raise ValueError(f'normalize must be matches or pixels, got {normalize!r}')
+    if normalize not in NORMALIZE:
+        raise ValueError(f'normalize must be one of {NORMALIZE}, got {normalize!r}')
     rows = len(logits)
-    with torch.autocast(logits.device.type, enabled=False):
-        if logits.dtype != torch.float64:
-            logits = logits.float()
-        box_masks = box_masks.bool()
-        if clip_index is None:
-            clip_index = torch.zeros(rows, dtype=torch.long, device=logits.device)
-        layers = clip_index.new_zeros(rows) if layer_index is None else layer_index
-        num_layers = int(layers.max()) + 1 if rows else 1
-
-        agreements = [
-            spatial_agreement(
+    if clip_index is None:
+        clip_index = torch.zeros(rows, dtype=torch.long, device=logits.device)
+    layers = clip_index.new_zeros(rows) if layer_index is None else layer_index
+    box_masks = box_masks.bool()
+    track_index, first_rows = _group_rows(box_masks, clip_index)
+    sums, counts = clip_sums(
+        logits,
+        box_masks[first_rows],
+        {
+            'pairwise': spatial_agreement(
                 lab, valid=valid, dilation=pairwise_dilation, threshold=color_threshold
             ),
-            temporal_agreement(
+            'temporal': temporal_agreement(
                 lab,
                 valid=valid,
                 radius=radius,
@@ -107,34 +104,93 @@ def clip_losses(
                 metric=metric,
                 tube=tube,
             ),
-        ]
-        track_index, first_rows = _group_rows(box_masks, clip_index)
-        sums, weights = consistency_sums(
-            logits,
-            box_masks[first_rows],
-            agreements,
-            track_index=track_index,
-            clip_index=clip_index[first_rows],
-        )
-        dice = projection_dice(logits, box_masks)
+        },
+        track_index=track_index,
+        clip_index=clip_index[first_rows],
+        layer_index=layers,
+        num_layers=int(layers.max()) + 1 if rows else 1,
+    )
+    num_pixels = logits.shape[-2:].numel() if normalize == 'pixels' else None
+    losses = {
+        'projection': pooled_mean(sums['projection'], counts['projection']),
+        'pairwise': pooled_mean(sums['pairwise'], counts['pairwise']),
+        'temporal': sum_of_means(sums['temporal'], counts['temporal'], num_pixels),
+    }
+    return losses if layer_index is not None else {k: v[0] for k, v in losses.items()}
+
+
+def clip_sums(
+    logits: Tensor,
+    box_masks: Tensor,
+    agreements: dict[str, Agreement],
+    *,
+    track_index: Tensor,
+    clip_index: Tensor,
+    layer_index: Tensor,
+    num_layers: int,
+    absent_weight: float = 0.0,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Sums of every loss, and what is counted in them, before any division.
+
+    Several processes add up their counts between this and the division, so that
+    together they have the gradients of one.
+
+    Args:
+        logits: (G, T, h, w), any floating dtype; computed in float32, or float64
+            for float64, whatever autocast says.
+        box_masks: (K, T, h, w) bool.
+        agreements: Names and :class:`Agreement` of the consistency terms.
+        track_index: (G,) long, the track of each row.
+        clip_index: (K,) long, the clip of each track.
+        layer_index: (G,) long, the decoder layer of each row.
+        num_layers: L.
+        absent_weight: See :func:`projection_dice`.
+
+    Returns:
+        Two dicts with the keys ``projection`` and those of ``agreements``: sums
+        (L, T) or (L, P), differentiable in ``logits``, and counts of that shape.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        logits = full_precision(logits)
 
         def per_layer(values: Tensor) -> Tensor:
-            return sum_layers(values, layers, num_layers)
+            total = values.new_zeros((num_layers, *values.shape[1:]))
+            return total.index_add(0, layer_index, values)
 
-        num_pixels = logits.shape[-2:].numel() if normalize == 'pixels' else None
-        pairs = pair_normalizer(per_layer(weights[0]), pooled=True)
-        matches = pair_normalizer(per_layer(weights[1]), num_pixels=num_pixels)
-        count = per_layer(torch.ones_like(dice)).sum(-1).clamp(min=1)
-        losses = {
-            'projection': per_layer(dice).sum(-1) / count,
-            'pairwise': (per_layer(sums[0]) / pairs).sum(-1),
-            'temporal': (per_layer(sums[1]) / matches).sum(-1),
-        }
-        if rows == 0:
-            losses = {name: loss + logits.sum() * 0 for name, loss in losses.items()}
-        if layer_index is None:
-            losses = {name: loss[0] for name, loss in losses.items()}
-        return losses
+        dice = projection_dice(
+            logits, box_masks[track_index], absent_weight=absent_weight
+        )
+        pair_sums, weights = consistency_sums(
+            logits,
+            box_masks,
+            list(agreements.values()),
+            track_index=track_index,
+            clip_index=clip_index,
+        )
+        sums = {'projection': per_layer(dice)}
+        counts = {'projection': per_layer(torch.ones_like(dice))}
+        for name, total, weight in zip(agreements, pair_sums, weights, strict=True):
+            sums[name], counts[name] = per_layer(total), per_layer(weight)
+        return sums, counts
+
+
+def pooled_mean(sums: Tensor, counts: Tensor) -> Tensor:
+    """(L, P) -> (L,): one mean over all frames or pairs of frames."""
+    return sums.sum(-1) / counts.sum(-1).clamp(min=1)
+
+
+def sum_of_means(sums: Tensor, counts: Tensor, num_pixels: int | None = None) -> Tensor:
+    """(L, P) -> (L,): each pair of frames has its own mean, the means are summed.
+
+    ``num_pixels`` (h * w) takes the place of the counts (Eq. 2).
+    """
+    means = sums / (counts.clamp(min=1) if num_pixels is None else num_pixels)
+    return means.sum(-1)
+
+
+def full_precision(values: Tensor) -> Tensor:
+    """float64 stays, everything else becomes float32."""
+    return values if values.dtype == torch.float64 else values.float()
 
 
 def spatial_agreement(
@@ -145,6 +201,7 @@ def spatial_agreement(
     threshold: float = 0.3,
 ) -> Agreement:
     """Neighbours of like colour in every frame of (B, T, 3, h, w) Lab clips."""
+    lab = full_precision(lab)
     offsets, affinity = color_affinity(
         lab, dilation=dilation, threshold=threshold, valid=valid
     )
@@ -157,29 +214,34 @@ def temporal_agreement(
     *,
     valid: Tensor | None = None,
     tube: str = 'cyclic',
+    radius: float = 5,
+    dilation: int = 3,
     **match_options: Any,
 ) -> Agreement:
     """Temporal matches along the tube of (B, T, 3, h, w) Lab clips.
 
-    ``match_options`` are those of :func:`temporal_matches`.
+    ``match_options`` are the others of :func:`temporal_matches`.
     """
+    lab = full_precision(lab)
     pairs = frame_pairs(lab.shape[1], tube)
     first, second = ([pair[side] for pair in pairs] for side in (0, 1))
 
     def at(frames: Tensor, index: list[int]) -> Tensor:
         return frames[:, index].flatten(0, 1)  # (B * P, ...)
 
-    offsets, matched = temporal_matches(
+    _, matched = temporal_matches(
         at(lab, first),
         at(lab, second),
         valid_a=None if valid is None else at(valid, first),
         valid_b=None if valid is None else at(valid, second),
+        radius=radius,
+        dilation=dilation,
         **match_options,
     )
     # (B * P, C, h, w) -> (B, P, C, h, w)
     matched = matched.view(lab.shape[0], len(pairs), *matched.shape[1:])
-    steps = [(dy, dx) for dy, dx in offsets.tolist()]
-    return Agreement(steps, pairs, matched, symmetric=False)
+    offsets = candidate_offsets(radius, dilation)
+    return Agreement(offsets, pairs, matched, symmetric=False)
 
 
 def _group_rows(box_masks: Tensor, clip_index: Tensor) -> tuple[Tensor, Tensor]:
@@ -191,7 +253,7 @@ def _group_rows(box_masks: Tensor, clip_index: Tensor) -> tuple[Tensor, Tensor]:
     rows = torch.arange(len(box_masks), device=box_masks.device)
     if len(rows) == 0:
         return rows, rows
-    extents = mask_extents(box_masks.float()).flatten(1)
+    extents = mask_extents(box_masks).flatten(1)
     keys = torch.cat((extents, clip_index[:, None]), dim=1)
     unique, track_index = keys.unique(dim=0, return_inverse=True)
     first_rows = torch.full((len(unique),), len(rows), device=rows.device)

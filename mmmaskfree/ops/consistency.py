@@ -132,35 +132,21 @@ def consistency_sums(
     Returns:
         For each agreement the sums (G, P), differentiable in ``logits``, and the
         weights (G, P), the number of pairs in each sum. Both in the logits' dtype.
+
+    Raises:
+        ValueError: The colours were taken at another resolution or clip length.
     """
+    for agreement in agreements:
+        frames = 1 + max((max(pair) for pair in agreement.pairs), default=0)
+        size, expected = agreement.agree.shape[-2:], logits.shape[-2:]
+        if size != expected or frames > logits.shape[1]:
+            raise ValueError(
+                f'the colours are of {frames} frames of {tuple(size)} cells, the '
+                f'logits of {logits.shape[1]} frames of {tuple(expected)}'
+            )
     plan = _make_plan(box_masks, agreements, track_index, clip_index)
     results = _ConsistencySums.apply(logits, plan)
     return list(results[: len(agreements)]), list(results[len(agreements) :])
-
-
-def sum_layers(values: Tensor, layer_index: Tensor, num_layers: int) -> Tensor:
-    """(G, ...) -> (L, ...): the sum over the rows of each decoder layer."""
-    total = values.new_zeros((num_layers, *values.shape[1:]))
-    return total.index_add(0, layer_index, values)
-
-
-def pair_normalizer(
-    weights: Tensor, *, pooled: bool = False, num_pixels: int | None = None
-) -> Tensor:
-    """What the sums of the pairs of frames are divided by.
-
-    Args:
-        weights: (..., P), summed over the tracks.
-        pooled: All pairs of frames share one (the spatial loss) instead of each
-            being normalised on its own (the temporal loss).
-        num_pixels: h * w, to divide by it whatever the weights are (Eq. 2).
-
-    Returns:
-        (..., P) or (..., 1), at least 1.
-    """
-    if num_pixels is not None:
-        return torch.full_like(weights, num_pixels)
-    return (weights.sum(-1, keepdim=True) if pooled else weights).clamp(min=1)
 
 
 def _make_plan(
@@ -175,16 +161,18 @@ def _make_plan(
         (abs(step) for a in agreements for offset in a.offsets for step in offset),
         default=0,
     )
-    # One copy to the host says where every track lies.
-    extents = mask_extents(union[:, 0].to(torch.float32)).tolist()
-    clips = clip_index.tolist()
-    rows_of: list[list[int]] = [[] for _ in clips]
-    for row, track in enumerate(track_index.tolist()):
-        rows_of[track].append(row)
+    # One copy to the host says where every track lies and which rows it has.
+    extents = mask_extents(union[:, 0])  # (K, 4)
+    num_rows = torch.zeros_like(clip_index).index_add(
+        0, track_index, torch.ones_like(track_index)
+    )
+    columns = torch.cat((extents, clip_index[:, None], num_rows[:, None]), dim=1)
+    layout = columns.tolist()
+    rows_of = track_index.argsort(stable=True).split([row[-1] for row in layout])
 
     tracks = []
-    for track, (x1, y1, x2, y2) in enumerate(extents):
-        if x2 == x1 or not rows_of[track]:
+    for track, (x1, y1, x2, y2, clip, count) in enumerate(layout):
+        if x2 == x1 or count == 0:
             continue
         top, left = max(y1 - reach, 0), max(x1 - reach, 0)
         crop = (
@@ -193,8 +181,8 @@ def _make_plan(
         )
         tracks.append(
             _Track(
-                rows=torch.tensor(rows_of[track], device=box_masks.device),
-                clip=clips[track],
+                rows=rows_of[track],
+                clip=clip,
                 crop=crop,
                 inner=(y1 - top, y2 - top, x1 - left, x2 - left),
                 anchors=[

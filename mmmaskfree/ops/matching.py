@@ -70,6 +70,7 @@ def temporal_matches(
         )
     if metric not in METRICS:
         raise ValueError(f'metric must be one of {METRICS}, got {metric!r}')
+    limit = _largest_distance(threshold, metric)
     if patch_size < 1 or patch_size % 2 == 0 or topk < 1:
         raise ValueError(
             f'patch_size must be odd and topk >= 1, got {patch_size} and {topk}'
@@ -89,7 +90,7 @@ def temporal_matches(
         )
         distance[..., *p] = torch.where(both, patch, math.inf)
 
-    matched = distances <= _largest_distance(threshold, metric)
+    matched = distances <= limit
     if topk < len(offsets):
         matched &= _among_lowest(distances, topk)
     matched &= distances.isfinite()
@@ -125,15 +126,19 @@ def _patch_distance(
         return patch_sum((a - b).square())
     if metric == 'l1':
         return patch_sum((a - b).abs())
-    product, norms = patch_sum(a * b), patch_sum(a * a) * patch_sum(b * b)
-    # Two black patches are alike.
-    return -torch.where(norms > 0, product * norms.clamp(min=1e-20).rsqrt(), 1.0)
+    norm_a, norm_b = patch_sum(a * a).sqrt(), patch_sum(b * b).sqrt()
+    black_a, black_b = norm_a == 0, norm_b == 0
+    correlation = (
+        patch_sum(a * b) / norm_a.where(~black_a, 1) / norm_b.where(~black_b, 1)
+    )
+    # Black is like black, and like nothing else.
+    return -correlation.where(~(black_a & black_b), 1)
 
 
 def _largest_distance(threshold: float, metric: str) -> float:
+    limit = distance_limit(threshold)
     if metric == 'ncc':
         return -threshold
-    limit = distance_limit(threshold)
     return limit**2 if metric == 'l2' else limit
 
 

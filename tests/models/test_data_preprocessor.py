@@ -93,18 +93,21 @@ def test_the_grid_is_that_of_the_padded_input():
 
 
 @pytest.mark.parametrize(
-    ('bgr_to_rgb', 'channel_order', 'swap'),
+    ('frame_order', 'channel_order', 'swap'),
     [
-        (True, 'rgb', True),
-        (True, 'bgr', False),  # the released code: red is taken for blue
-        (False, 'rgb', False),  # frames that are RGB already
-        (False, 'bgr', True),
+        ('bgr', 'rgb', True),
+        ('bgr', 'bgr', False),  # the released code: red is taken for blue
+        ('rgb', 'rgb', False),
+        ('rgb', 'bgr', True),
     ],
 )
-def test_channel_order(bgr_to_rgb, channel_order, swap):
+@pytest.mark.parametrize('bgr_to_rgb', [True, False])  # for the network alone
+def test_channel_order(bgr_to_rgb, frame_order, channel_order, swap):
     data = clips((32, 32))
     expected = oracle(data['inputs'][0], swap=swap)
-    model = build(bgr_to_rgb=bgr_to_rgb, channel_order=channel_order)
+    model = build(
+        bgr_to_rgb=bgr_to_rgb, frame_order=frame_order, channel_order=channel_order
+    )
     (sample,) = model(data, training=True)['data_samples']
     lab = sample.lab.permute(0, 2, 3, 1).numpy()
     np.testing.assert_allclose(lab, expected, atol=2e-3)

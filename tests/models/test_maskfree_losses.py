@@ -164,7 +164,7 @@ def test_built_from_every_default_scope(scope):
 
 
 def test_unknown_settings_are_refused():
-    with pytest.raises(ValueError, match='normalize must be matches or pixels'):
+    with pytest.raises(ValueError, match='normalize must be one of'):
         TKLoss(normalize='tracks')
     _, box_masks, lab, _, _ = scene()
     logits = torch.zeros(4, 3, *SIZE)

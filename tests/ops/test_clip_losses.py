@@ -6,7 +6,12 @@ import pytest
 import reference
 import torch
 
-from mmmaskfree.ops import clip_losses, frame_pairs, temporal_agreement
+from mmmaskfree.ops import (
+    clip_losses,
+    consistency_sums,
+    frame_pairs,
+    temporal_agreement,
+)
 
 
 def scene(
@@ -258,6 +263,27 @@ def test_low_precision_is_computed_in_float32(dtype):
     assert low.grad.isfinite().all()
 
 
+def test_colors_of_low_precision_are_compared_in_float32():
+    logits, box_masks, lab = scene(dtype=torch.float32)
+    low = lab.to(torch.bfloat16)
+    expected = clip_losses(logits, box_masks, low.float())
+    for name, loss in clip_losses(logits, box_masks, low).items():
+        assert torch.equal(loss, expected[name])
+
+
+def test_colors_of_another_resolution_are_refused():
+    """A crop of a smaller map would be cut off without a word."""
+    logits, box_masks, lab = scene()
+    with pytest.raises(ValueError, match='the colours are of'):
+        consistency_sums(
+            logits,
+            box_masks,
+            [temporal_agreement(lab[..., ::2, ::2])],
+            track_index=torch.arange(2),
+            clip_index=torch.zeros(2, dtype=torch.long),
+        )
+
+
 def test_inputs_are_not_written_to():
     logits, box_masks, lab = scene()
     before = [tensor.detach().clone() for tensor in (logits, box_masks, lab)]
@@ -275,7 +301,7 @@ def test_inputs_are_not_written_to():
         (dict(clip_index=torch.zeros(3, dtype=torch.long)), 'clip_index must be'),
         (dict(metric='cosine'), 'metric must be one of'),
         (dict(tube='ring'), 'tube must be'),
-        (dict(normalize='sum'), 'normalize must be'),
+        (dict(normalize='sum'), 'normalize must be one of'),
         (dict(patch_size=2), 'patch_size must be odd'),
         (dict(topk=0), 'topk >= 1'),
         (dict(radius=-1), 'radius must be >= 0'),

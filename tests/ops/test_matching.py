@@ -95,11 +95,26 @@ def test_batch_is_one_by_one():
         assert torch.equal(together[index], alone[0])
 
 
+@pytest.mark.parametrize(('a', 'b', 'alike'), [(0, 0, 1), (0, 50, 0), (50, 0, 0)])
+def test_black_is_like_black_alone(a, b, alike):
+    """The correlation with a black patch is 0 / 0 where both are, else 0."""
+    frames = (torch.full((1, 3, 3, 3), float(value)) for value in (a, b))
+    _, matched = temporal_matches(*frames, metric='ncc', radius=0, threshold=0.5)
+    assert matched.all() if alike else not matched.any()
+
+
 def test_no_pair():
     empty = torch.zeros(0, 3, 6, 6)
     offsets, matched = temporal_matches(empty, empty)
     assert offsets.shape == (9, 2)
     assert matched.shape == (0, 9, 6, 6)
+
+
+@pytest.mark.parametrize('metric', ['l2', 'l1', 'ncc'])
+def test_no_similarity_is_above_one(metric):
+    lab = torch.zeros(1, 3, 6, 6)
+    with pytest.raises(ValueError, match='at most 1'):
+        temporal_matches(lab, lab, threshold=1.5, metric=metric)
 
 
 def test_shapes_must_agree():

@@ -20,19 +20,31 @@ class MaskFreeTrackDataPreprocessor(TrackDataPreprocessor):
 
     Args:
         mask_stride: Pixels per mask cell; colours are averaged over a cell.
+        frame_order: Channels of the loaded frames: ``bgr``, as mmdet's loading
+            gives them, or ``rgb``. What the network is fed is ``bgr_to_rgb``'s
+            business and does not matter here.
         channel_order: ``rgb``, or ``bgr`` to convert with red and blue swapped
             as the paper's released code does.
-        kwargs: As mmdet's ``TrackDataPreprocessor``. Input frames are BGR, as
-            OpenCV reads them, when ``bgr_to_rgb=True``, else RGB.
+        kwargs: As mmdet's ``TrackDataPreprocessor``.
     """
 
     def __init__(
-        self, *args, mask_stride: int = 4, channel_order: str = 'rgb', **kwargs
+        self,
+        *args,
+        mask_stride: int = 4,
+        frame_order: str = 'bgr',
+        channel_order: str = 'rgb',
+        **kwargs,
     ) -> None:
         super().__init__(*args, **kwargs)
-        if channel_order not in ('rgb', 'bgr'):
-            raise ValueError(f'channel_order must be rgb or bgr, got {channel_order!r}')
+        for name, order in (
+            ('frame_order', frame_order),
+            ('channel_order', channel_order),
+        ):
+            if order not in ('rgb', 'bgr'):
+                raise ValueError(f'{name} must be rgb or bgr, got {order!r}')
         self.mask_stride = mask_stride
+        self.frame_order = frame_order
         self.channel_order = channel_order
 
     def forward(self, data: dict, training: bool = False) -> dict:
@@ -63,8 +75,7 @@ class MaskFreeTrackDataPreprocessor(TrackDataPreprocessor):
         """
         stride = self.mask_stride
         height, width = (math.ceil(side / stride) for side in padded_size)
-        is_bgr = self._channel_conversion
-        if is_bgr != (self.channel_order == 'bgr'):
+        if self.frame_order != self.channel_order:
             clip = clip.flip(1)
         lab = rgb_to_lab(F.avg_pool2d(clip.float(), stride))
         missing = (0, width - lab.shape[-1], 0, height - lab.shape[-2])

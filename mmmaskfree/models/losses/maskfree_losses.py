@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from mmmaskfree.ops import (
+    NORMALIZE,
     Agreement,
-    consistency_sums,
-    pair_normalizer,
-    projection_dice,
+    clip_sums,
+    pooled_mean,
     spatial_agreement,
+    sum_of_means,
     temporal_agreement,
 )
 from mmmaskfree.registry import MODELS
@@ -34,20 +35,22 @@ class BoxProjectionLoss(nn.Module):
         self.loss_weight = loss_weight
         self.absent_weight = absent_weight
 
-    def dice(self, logits: Tensor, box_masks: Tensor) -> Tensor:
-        """Unweighted (G, T), see :func:`mmmaskfree.ops.projection_dice`."""
-        return projection_dice(logits, box_masks, absent_weight=self.absent_weight)
+    def reduce(self, sums: Tensor, counts: Tensor, num_pixels: int) -> Tensor:
+        """(L, T) -> (L,): the mean over the track-frames."""
+        return pooled_mean(sums, counts)
 
     def forward(self, logits: Tensor, box_masks: Tensor) -> Tensor:
-        """Mean over the track-frames, times the weight.
+        """The weighted loss.
 
         Args:
             logits: (G, T, h, w).
             box_masks: (G, T, h, w) bool.
         """
-        with torch.autocast(logits.device.type, enabled=False):
-            dice = self.dice(_full_precision(logits), box_masks)
-            return self.loss_weight * dice.sum() / max(dice.numel(), 1)
+        sums, counts = _sums(
+            logits, box_masks, {}, None, absent_weight=self.absent_weight
+        )
+        values = self.reduce(sums['projection'], counts['projection'], 0)
+        return self.loss_weight * values[0]
 
 
 class _AgreementLoss(nn.Module):
@@ -58,15 +61,16 @@ class _AgreementLoss(nn.Module):
     def agreement(self, lab: Tensor, valid: Tensor | None = None) -> Agreement:
         raise NotImplementedError
 
-    def normalizer(self, weights: Tensor, num_pixels: int) -> Tensor:
-        """What the sums are divided by, from the number of pairs in each.
+    def reduce(self, sums: Tensor, counts: Tensor, num_pixels: int) -> Tensor:
+        """From sums over pairs of pixels to the unweighted loss.
 
         Args:
-            weights: (..., P) number of pairs of pixels, summed over the tracks.
+            sums: (L, P), summed over the tracks of each decoder layer.
+            counts: (L, P), the number of pairs of pixels in each sum.
             num_pixels: h * w of the masks.
 
         Returns:
-            Broadcasts against (..., P).
+            (L,).
         """
         raise NotImplementedError
 
@@ -87,20 +91,11 @@ class _AgreementLoss(nn.Module):
             valid: Optional (B, T, h, w) bool, False on padding.
             clip_index: (G,) long, the clip of each track; default: all 0.
         """
-        with torch.autocast(logits.device.type, enabled=False):
-            logits = _full_precision(logits)
-            tracks = torch.arange(len(logits), device=logits.device)
-            (sums,), (weights,) = consistency_sums(
-                logits,
-                box_masks.bool(),
-                [self.agreement(lab, valid)],
-                track_index=tracks,
-                clip_index=torch.zeros_like(tracks)
-                if clip_index is None
-                else clip_index,
-            )
-            total = self.normalizer(weights.sum(0), logits.shape[-2:].numel())
-            return self.loss_weight * (sums.sum(0) / total).sum()
+        agreements = {'agreement': self.agreement(lab, valid)}
+        sums, counts = _sums(logits, box_masks, agreements, clip_index)
+        num_pixels = logits.shape[-2:].numel()
+        values = self.reduce(sums['agreement'], counts['agreement'], num_pixels)
+        return self.loss_weight * values[0]
 
 
 @MODELS.register_module()
@@ -130,8 +125,8 @@ class ColorPairwiseLoss(_AgreementLoss):
             lab, valid=valid, dilation=self.dilation, threshold=self.color_threshold
         )
 
-    def normalizer(self, weights: Tensor, num_pixels: int) -> Tensor:
-        return pair_normalizer(weights, pooled=True)
+    def reduce(self, sums: Tensor, counts: Tensor, num_pixels: int) -> Tensor:
+        return pooled_mean(sums, counts)
 
 
 @MODELS.register_module()
@@ -168,8 +163,8 @@ class TKLoss(_AgreementLoss):
         warmup_iters: int = 200,
     ) -> None:
         super().__init__()
-        if normalize not in ('matches', 'pixels'):
-            raise ValueError(f'normalize must be matches or pixels, got {normalize!r}')
+        if normalize not in NORMALIZE:
+            raise ValueError(f'normalize must be one of {NORMALIZE}, got {normalize!r}')
         self.loss_weight = loss_weight
         self.tube = tube
         self.normalize = normalize
@@ -189,9 +184,9 @@ class TKLoss(_AgreementLoss):
             lab, valid=valid, tube=self.tube, **self.match_options
         )
 
-    def normalizer(self, weights: Tensor, num_pixels: int) -> Tensor:
+    def reduce(self, sums: Tensor, counts: Tensor, num_pixels: int) -> Tensor:
         by_pixels = num_pixels if self.normalize == 'pixels' else None
-        return pair_normalizer(weights, num_pixels=by_pixels)
+        return sum_of_means(sums, counts, by_pixels)
 
     def warmup_factor(self, step: int | None) -> float:
         """``min(step / warmup_iters, 1)``; 1 outside of a training run."""
@@ -200,5 +195,23 @@ class TKLoss(_AgreementLoss):
         return min(step / self.warmup_iters, 1.0)
 
 
-def _full_precision(logits: Tensor) -> Tensor:
-    return logits if logits.dtype == torch.float64 else logits.float()
+def _sums(
+    logits: Tensor,
+    box_masks: Tensor,
+    agreements: dict[str, Agreement],
+    clip_index: Tensor | None,
+    absent_weight: float = 0.0,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """``clip_sums`` of one decoder layer in which row g is track g."""
+    tracks = torch.arange(len(logits), device=logits.device)
+    none = torch.zeros_like(tracks)
+    return clip_sums(
+        logits,
+        box_masks.bool(),
+        agreements,
+        track_index=tracks,
+        clip_index=none if clip_index is None else clip_index,
+        layer_index=none,
+        num_layers=1,
+        absent_weight=absent_weight,
+    )
