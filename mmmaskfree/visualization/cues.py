@@ -1,7 +1,7 @@
 """What a mask-free model learns from, drawn: boxes, colour pairs, matches.
 
-Shape legend: ``T`` frames of a clip, ``N`` objects of a frame, ``h, w`` mask
-cells, ``s`` pixels per cell, ``C`` offsets.
+Shape legend: ``T`` frames of a clip, ``P`` pairs of frames, ``N`` objects of a
+frame, ``h, w`` mask cells, ``s`` pixels per cell, ``C`` offsets.
 """
 
 from __future__ import annotations
@@ -14,7 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmmaskfree.ops import boxes_to_masks, color_affinity, temporal_matches
+from mmmaskfree.ops import (
+    boxes_to_masks,
+    color_affinity,
+    frame_pairs,
+    temporal_matches,
+)
 
 from .drawing import draw_frame, instance_color, line_width, picture_scale, resize_image
 from .strips import clip_strip, stack_rows, text_row
@@ -26,23 +31,26 @@ class ClipCues:
 
     Attributes:
         inside: ``(T, h, w)`` bool, cells in a box of their own frame.
-        tube: ``(h, w)`` bool, cells in a box of any frame: where the temporal
+        union: ``(h, w)`` bool, cells in a box of any frame: where the temporal
             loss counts.
         pairs: ``(T, h, w)`` uint8 in 0..8, the neighbours of a cell whose colour
             is like its own.
+        frame_pairs: P pairs (first, second) of positions in the clip, those that
+            the temporal loss connects.
         offsets: ``(C, 2)`` candidate offsets (dy, dx) of the temporal matches.
-        matched: ``(T - 1, C, h, w)`` bool, cell p of frame t matches p + offset
-            of frame t + 1.
+        matched: ``(P, C, h, w)`` bool, cell p of a pair's first frame matches
+            p + offset of its second.
         pairs_share: Mean of ``pairs / 8`` over the cells in boxes, 0..1; nan
             where no cell is in a box.
-        matched_share: Of the cells of the tube in frames 0..T-2, those with a
-            match in the next frame; nan where there are none.
+        matched_share: Of the cells of the union in the first frame of every pair,
+            those with a match in its second; nan where there are none.
         matches_per_cell: Mean matches of the same cells.
     """
 
     inside: np.ndarray
-    tube: np.ndarray
+    union: np.ndarray
     pairs: np.ndarray
+    frame_pairs: list[tuple[int, int]]
     offsets: np.ndarray
     matched: np.ndarray
     pairs_share: float
@@ -58,6 +66,7 @@ def find_cues(
     mask_stride: int = 4,
     pairwise_options: dict | None = None,
     match_options: dict | None = None,
+    tube: str = 'cyclic',
 ) -> ClipCues:
     """Find the colour pairs and temporal matches of a clip.
 
@@ -68,34 +77,43 @@ def find_cues(
         mask_stride: Pixels per cell.
         pairwise_options: Of :func:`mmmaskfree.ops.color_affinity`.
         match_options: Of :func:`mmmaskfree.ops.temporal_matches`.
+        tube: Which frames are matched, ``TKLoss.tube``: see
+            :func:`mmmaskfree.ops.frame_pairs`. The clip has to be whole, for
+            ``cyclic`` also connects its last frame with its first.
 
     Returns:
         The cues and their shares.
+
+    Raises:
+        ValueError: An option is out of its range.
     """
     size = lab.shape[-2:]
     boxes = [torch.as_tensor(np.asarray(b), dtype=torch.float64) for b in bboxes]
     inside = torch.stack(
         [boxes_to_masks(b.reshape(-1, 4), size, mask_stride).any(0) for b in boxes]
     )
-    tube = inside.any(0)
+    union = inside.any(0)
     lab, valid = lab.cpu(), valid.cpu()
 
     offsets, affinity = color_affinity(
         lab[None], valid=valid[None], **(pairwise_options or {})
     )
     pairs = _both_ends(affinity[0], offsets)  # (T, h, w)
+    connected = frame_pairs(len(lab), tube)
+    first, second = ([pair[side] for pair in connected] for side in (0, 1))
     match_offsets, matched = temporal_matches(
-        lab[:-1],
-        lab[1:],
-        valid_a=valid[:-1],
-        valid_b=valid[1:],
+        lab[first],
+        lab[second],
+        valid_a=valid[first],
+        valid_b=valid[second],
         **(match_options or {}),
-    )  # (C, 2), (T - 1, C, h, w)
-    per_cell = matched.sum(1)[valid[:-1] & tube].double()
+    )  # (C, 2), (P, C, h, w)
+    per_cell = matched.sum(1)[valid[first] & union].double()
     return ClipCues(
         inside=inside.numpy(),
-        tube=tube.numpy(),
+        union=union.numpy(),
         pairs=pairs.numpy(),
+        frame_pairs=connected,
         offsets=match_offsets.numpy(),
         matched=matched.numpy(),
         pairs_share=(pairs[inside].double().mean() / 8).item(),
@@ -131,8 +149,9 @@ def cue_strip(
     """Draw a training clip and what supervises it, in three rows.
 
     Row 1: the frames with boxes and track ids. Row 2: how many of a cell's eight
-    neighbours have its colour. Row 3: for neighbouring frames, sampled cells of
-    the tube and their matches in the next frame (paper Figure 8).
+    neighbours have its colour. Row 3: for every pair of frames that the temporal
+    loss connects, sampled cells in boxes and their matches (paper Figure 8), below
+    each the captions of its two frames.
 
     Args:
         frames: T arrays ``(H, W, 3)`` uint8 RGB, as augmented, without padding.
@@ -141,7 +160,8 @@ def cue_strip(
         cues: From :func:`find_cues`.
         labels: T lists of N class indices.
         classes: Class names.
-        captions: T texts below the frames.
+        captions: T texts below the frames; default ``frame 0``, ``frame 1``, ...
+            A shuffled clip needs its own: the frames' numbers in their video.
         title: Text on top.
         mask_stride: Pixels per cell.
         num_points: Matched cells shown for each pair of frames.
@@ -160,6 +180,8 @@ def cue_strip(
             f'{len(frames)} frames, boxes of {len(bboxes)}, ids of '
             f'{len(instances_ids)} and cues of {len(cues.inside)}.'
         )
+    if captions is None:
+        captions = [f'frame {t}' for t in range(len(frames))]
     scale = picture_scale(*frames[0].shape[:2], short_side, shrink=True)
     outlined = [
         draw_frame(
@@ -186,21 +208,29 @@ def cue_strip(
             f'({_percent(cues.pairs_share)} of the pairs in boxes)',
         ),
     ]
-    if len(frames) > 1:
+    if cues.frame_pairs:
         rng = np.random.default_rng(seed)
         doubles = [
-            _match_frames(frames, t, cues, mask_stride, scale, num_points, rng)
-            for t in range(len(frames) - 1)
+            _match_frames(frames, index, cues, mask_stride, scale, num_points, rng)
+            for index in range(len(cues.frame_pairs))
         ]
+        below = [f'{captions[a]} -> {captions[b]}' for a, b in cues.frame_pairs]
         # Two frames wide each: as many in a row as fit below the clip.
         per_row = max(1, len(frames) // 2)
         text = (
-            'temporal matches: cells of frame t (ringed) and where they are found in '
-            f'frame t + 1 ({_match_text(cues)})'
+            'temporal matches: cells of one frame (ringed) and where they are found '
+            f'in the other ({_match_text(cues)})'
         )
         for start in range(0, len(doubles), per_row):
-            some = doubles[start : start + per_row]
-            rows.append(clip_strip(some, title='' if start else text, gap=14))
+            some = slice(start, start + per_row)
+            rows.append(
+                clip_strip(
+                    doubles[some],
+                    title='' if start else text,
+                    captions=below[some],
+                    gap=14,
+                )
+            )
     width = max(row.shape[1] for row in rows)
     if title:
         rows.insert(0, text_row(title, width, font_size=22))
@@ -235,20 +265,21 @@ def _pairs_frame(
 
 def _match_frames(
     frames: Sequence[np.ndarray],
-    t: int,
+    index: int,
     cues: ClipCues,
     stride: int,
     scale: float,
     num_points: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Frames t and t + 1 with sampled cells and their matches in one colour."""
-    left, right = (resize_image(frames[i], scale) for i in (t, t + 1))
+    """A pair's frames with sampled cells and their matches in one colour."""
+    left, right = (resize_image(frames[t], scale) for t in cues.frame_pairs[index])
     # Paler frames, so that the dots stand out.
     left, right = (np.rint(0.65 * image + 0.35 * 255) for image in (left, right))
     picture = np.concatenate((left, right), 1).astype(np.uint8)
     shift = left.shape[1]
-    candidates = np.argwhere(cues.tube & cues.matched[t].any(0))
+    matched = cues.matched[index]
+    candidates = np.argwhere(cues.union & matched.any(0))
     chosen = _far_apart(candidates, num_points, rng)
     dot = 2 * line_width(left) + 1
 
@@ -259,7 +290,7 @@ def _match_frames(
     for order, cell in enumerate(chosen):
         color = instance_color(order)
         x, y = center(cell)
-        for offset in cues.offsets[cues.matched[t][:, cell[0], cell[1]]]:
+        for offset in cues.offsets[matched[:, cell[0], cell[1]]]:
             there = center(cell + offset)
             there = (there[0] + shift, there[1])
             cv2.line(picture, (x, y), there, color, 1, cv2.LINE_AA)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmmaskfree.visualization import cue_strip, find_cues
+from mmmaskfree.models.losses import TKLoss
+from mmmaskfree.visualization import clip_strip, cue_strip, find_cues
 
 
 def _clip():
@@ -45,14 +46,40 @@ def test_every_pair_is_counted_at_both_ends():
     assert np.isnan(cues.pairs_share)
 
 
+@pytest.mark.parametrize('tube', ['cyclic', 'sequential', 'dense'])
+def test_matches_are_those_of_the_loss(tube):
+    torch.manual_seed(1)
+    lab = torch.rand(4, 3, 9, 11) * 4
+    valid = torch.rand(4, 9, 11) > 0.2
+    loss = TKLoss(radius=3, topk=2, tube=tube)
+    bboxes = [np.array([[4.0, 8, 32, 28]])] * 4
+    cues = find_cues(lab, valid, bboxes, match_options=loss.match_options, tube=tube)
+    want = loss.agreement(lab[None], valid[None])
+    assert cues.frame_pairs == want.pairs
+    assert cues.offsets.tolist() == [list(offset) for offset in want.offsets]
+    assert 0 < cues.matched.mean() < 1
+    np.testing.assert_array_equal(cues.matched, want.agree[0].numpy())
+    # Cells that count: those of the box in the first frame of each pair.
+    per_cell = [
+        cues.matched[index, :, y, x].sum()
+        for index, (first, _) in enumerate(want.pairs)
+        for y, x in np.argwhere(cues.union)
+        if valid[first, y, x]
+    ]
+    assert cues.matches_per_cell == pytest.approx(np.mean(per_cell))
+    assert cues.matched_share == pytest.approx(np.mean(np.array(per_cell) > 0))
+
+
 def test_matches_of_a_still_clip_and_a_cut():
     lab, valid, bboxes = _clip()
     cues = find_cues(lab, valid, bboxes, match_options={'radius': 0})
-    assert cues.matched.shape == (2, 1, 8, 8)
+    assert cues.frame_pairs == [(0, 1), (1, 2), (2, 0)]
+    assert cues.matched.shape == (3, 1, 8, 8)
     assert (cues.matched_share, cues.matches_per_cell) == (1, 1)
     lab[2] += 90
-    cues = find_cues(lab, valid, bboxes, match_options={'radius': 0})
-    assert cues.matched_share == 0.5
+    for tube, share in (('cyclic', 1 / 3), ('sequential', 1 / 2), ('dense', 1 / 3)):
+        cues = find_cues(lab, valid, bboxes, match_options={'radius': 0}, tube=tube)
+        assert cues.matched_share == pytest.approx(share)
 
 
 def _strip(lab, valid, bboxes, cues, **arguments):
@@ -70,6 +97,34 @@ def test_strip_has_a_row_for_each_cue():
     alone = [x[:1] for x in clip]
     single = _strip(*alone, find_cues(*alone))
     assert picture.shape[0] > single.shape[0] + 2 * 192
+
+
+def test_each_pair_is_drawn_with_the_numbers_of_its_frames(monkeypatch):
+    lab, valid, bboxes = _clip()
+    drawn = []
+
+    def record(frames, *, captions=None, **arguments):
+        drawn.append((len(frames), captions))
+        return clip_strip(frames, captions=captions, **arguments)
+
+    monkeypatch.setattr('mmmaskfree.visualization.cues.clip_strip', record)
+    cues = find_cues(lab, valid, bboxes)
+    numbers = ['frame 6', 'frame 1', 'frame 4']
+    _strip(lab, valid, bboxes, cues, captions=numbers)
+    # frames, colour pairs, and the doubles: as many in a row as fit below the clip
+    assert drawn[0] == (3, numbers)
+    assert drawn[2:] == [
+        (1, ['frame 6 -> frame 1']),
+        (1, ['frame 1 -> frame 4']),
+        (1, ['frame 4 -> frame 6']),
+    ]
+    drawn.clear()
+    cues = find_cues(lab, valid, bboxes, tube='sequential')
+    _strip(lab, valid, bboxes, cues)
+    assert [captions for _, captions in drawn[2:]] == [
+        ['frame 0 -> frame 1'],
+        ['frame 1 -> frame 2'],
+    ]
 
 
 def test_strip_shows_its_seed_and_nothing_by_chance():
