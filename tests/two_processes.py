@@ -56,12 +56,7 @@ def step(kind: str, names: tuple[str, ...], rank: int | None = None) -> dict:
     """Losses, and gradients as the optimiser sees them."""
     model = module = build(kind)
     if rank is not None:
-        model = MMDistributedDataParallel(
-            module,
-            device_ids=None,
-            broadcast_buffers=False,
-            find_unused_parameters=False,
-        )
+        model = MMDistributedDataParallel(module)
     clips = [tiny.sample(CLIPS[name], 3, masks=kind == 'masks') for name in names]
     data = tiny.batch(clips)
     if rank is not None:

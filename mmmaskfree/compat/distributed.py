@@ -9,10 +9,12 @@ for a module on CPU. Both are left alone when the process group and a
 import os
 import subprocess
 from datetime import timedelta
+from inspect import signature
 
 import torch.distributed
 from mmengine.config import Config
 from mmengine.device import get_device
+from torch.nn.parallel import DistributedDataParallel
 
 _LAUNCHER_VARIABLES = {
     'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
@@ -22,6 +24,12 @@ _LAUNCHER_VARIABLES = {
         'OMPI_COMM_WORLD_LOCAL_RANK',
     ),
 }
+# torch 2.13 gave it a new name and warns of the old one.
+_SYNC_BUFFERS = (
+    'forward_sync_buffers'
+    if 'forward_sync_buffers' in signature(DistributedDataParallel).parameters
+    else 'broadcast_buffers'
+)
 
 
 def init_cpu_processes(cfg: Config) -> None:
@@ -55,6 +63,6 @@ def init_cpu_processes(cfg: Config) -> None:
         cfg.model_wrapper_cfg = dict(
             type='MMDistributedDataParallel',
             device_ids=None,
-            broadcast_buffers=False,
             find_unused_parameters=cfg.get('find_unused_parameters', False),
+            **{_SYNC_BUFFERS: False},
         )

@@ -2,10 +2,13 @@
 
 import os
 import socket
+import warnings
 
 import pytest
+import torch
 import torch.distributed as dist
 from mmengine.config import Config
+from mmengine.registry import MODEL_WRAPPERS
 
 from mmmaskfree.compat.distributed import init_cpu_processes
 
@@ -62,6 +65,21 @@ def test_slurm_names_the_first_node(tmp_path, monkeypatch):
 def test_a_missing_variable_is_named(monkeypatch):
     with pytest.raises(KeyError, match='SLURM_PROCID'):
         init_cpu_processes(Config(dict(launcher='slurm')))
+
+
+def test_buffers_are_left_alone_without_a_warning(monkeypatch, mmdet_scope):
+    """As in mmengine's own wrapper: statistics of norms are not sent at each step."""
+    for name, value in {**TORCH, 'MASTER_ADDR': '127.0.0.1'}.items():
+        monkeypatch.setenv(name, value)
+    cfg = Config(dict(launcher='pytorch'))
+    init_cpu_processes(cfg)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        model = MODEL_WRAPPERS.build(
+            cfg.model_wrapper_cfg, default_args=dict(module=torch.nn.Linear(1, 1))
+        )
+    # The name that every version of torch has for it.
+    assert model.broadcast_buffers is False
 
 
 @pytest.mark.parametrize(('launcher', 'device'), [('none', 'cpu'), ('pytorch', 'cuda')])
