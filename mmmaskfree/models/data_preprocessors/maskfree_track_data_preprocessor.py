@@ -53,31 +53,34 @@ class MaskFreeTrackDataPreprocessor(TrackDataPreprocessor):
         clips = data['inputs']
         data = super().forward(data, training)
         if training and data['data_samples'] is not None:
-            for clip, sample in zip(clips, data['data_samples'], strict=True):
-                sample.lab, sample.valid = self.color_cues(
-                    clip, data['inputs'].shape[-2:]
-                )
+            lab, valid = self.color_cues(clips, data['inputs'].shape[-2:])
+            for index, sample in enumerate(data['data_samples']):
+                sample.lab, sample.valid = lab[index], valid[index]
         return data
 
     @torch.no_grad()
     def color_cues(
-        self, clip: Tensor, padded_size: tuple[int, int]
+        self, clips: list[Tensor], padded_size: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
-        """Lab of the mask cells of one clip.
+        """Lab of the mask cells of a batch.
 
         Args:
-            clip: (T, 3, H, W) as loaded, 0..255, without padding.
+            clips: B clips (T, 3, H, W) as loaded, 0..255, without padding.
             padded_size: Size of the batch's input.
 
         Returns:
-            lab (T, 3, h, w) float32, 0 on padding, and valid (T, h, w) bool: the
-            whole cell lies in the image, so its mean colour is the image's.
+            lab (B, T, 3, h, w) float32, 0 on padding, and valid (B, T, h, w) bool:
+            the whole cell lies in the image, so its mean colour is the image's.
         """
         stride = self.mask_stride
         height, width = (math.ceil(side / stride) for side in padded_size)
+        colors, valid = [], []
+        for clip in clips:
+            cells = F.avg_pool2d(clip.float(), stride)
+            missing = (0, width - cells.shape[-1], 0, height - cells.shape[-2])
+            colors.append(F.pad(cells, missing))
+            valid.append(F.pad(torch.ones_like(cells[:, 0], dtype=torch.bool), missing))
+        rgb = torch.stack(colors)
         if self.frame_order != self.channel_order:
-            clip = clip.flip(1)
-        lab = rgb_to_lab(F.avg_pool2d(clip.float(), stride))
-        missing = (0, width - lab.shape[-1], 0, height - lab.shape[-2])
-        valid = lab.new_ones((len(lab), *lab.shape[-2:]), dtype=torch.bool)
-        return F.pad(lab, missing), F.pad(valid, missing)
+            rgb = rgb.flip(2)
+        return rgb_to_lab(rgb), torch.stack(valid)

@@ -23,15 +23,17 @@ from mmmaskfree.structures import Tracks
 
 @dataclass(frozen=True)
 class Assignment:
-    """Matched (query, track) pairs of a batch, over all decoder layers.
+    """Matched (query, track) pairs of a batch, decoder layer after decoder layer.
 
     Attributes:
+        num_per_layer: L counts, known on the host.
         layer: (M,) long in 0..L-1.
         clip: (M,) long in 0..B-1.
         query: (M,) long in 0..Q-1.
         track: (M,) long in 0..K-1, counted over the batch.
     """
 
+    num_per_layer: list[int]
     layer: Tensor
     clip: Tensor
     query: Tensor
@@ -92,15 +94,17 @@ class SequenceAssigner(BaseAssigner):
         num_clips = len(tracks.num_per_clip)
         first_track = [sum(tracks.num_per_clip[:clip]) for clip in range(num_clips)]
         matches = []
+        num_per_layer = [0] * len(scores)
         for index, (cost, values) in enumerate(zip(costs, host, strict=True)):
             layer, clip = divmod(index, num_clips)
             query, track = linear_sum_assignment(values.view(cost.shape).numpy())
+            num_per_layer[layer] += len(query)
             matches.extend(
                 (layer, clip, q, first_track[clip] + g)
                 for q, g in zip(query.tolist(), track.tolist(), strict=True)
             )
         columns = torch.tensor(matches, dtype=torch.long).view(-1, 4)
-        return Assignment(*columns.to(device).unbind(1))
+        return Assignment(num_per_layer, *columns.to(device).unbind(1))
 
     def assign(
         self,

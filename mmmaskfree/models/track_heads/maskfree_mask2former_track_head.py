@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from mmdet.models.tracking_heads import Mask2FormerTrackHead
 from mmdet.structures import TrackDataSample
-from mmdet.structures.mask import mask2bbox
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmmaskfree.models.task_modules import Assignment
+from mmmaskfree.ops import mask_extents
 from mmmaskfree.registry import MODELS, TASK_UTILS
 from mmmaskfree.structures import ColorCues, Tracks
 
@@ -46,6 +46,11 @@ class MaskFreeMask2FormerTrackHead(Mask2FormerTrackHead):
         super().__init__(*args, train_cfg=None, test_cfg=test_cfg, **kwargs)
         # Nothing may look as if it were used.
         del self.loss_mask, self.loss_dice
+        if len(self.class_weight) != self.num_classes + 1:
+            raise ValueError(
+                f'loss_cls.class_weight has {len(self.class_weight)} entries; '
+                f'{self.num_classes} classes and no object need {self.num_classes + 1}'
+            )
         self.supervision = MODELS.build(
             supervision or dict(type='mmmaskfree.MaskFreeSupervision')
         )
@@ -79,6 +84,10 @@ class MaskFreeMask2FormerTrackHead(Mask2FormerTrackHead):
         lengths = {len(sample) for sample in data_samples}
         if len(lengths) != 1:
             raise ValueError(f'clips of one batch differ in length: {sorted(lengths)}')
+        if not self.training:
+            raise RuntimeError(
+                'losses are computed in training mode: call model.train()'
+            )
         (self.num_frames,) = lengths
         all_scores, all_logits = self(x, data_samples)
         tracks = Tracks.from_samples(
@@ -91,10 +100,11 @@ class MaskFreeMask2FormerTrackHead(Mask2FormerTrackHead):
         # (M, T, h, w), row by row a matched query of some layer
         logits = torch.cat(
             [
-                layer_logits[matches.clip[rows], matches.query[rows]]
-                for layer_logits, rows in zip(
+                layer_logits[clip, query]
+                for layer_logits, clip, query in zip(
                     all_logits,
-                    (matches.layer == layer for layer in range(len(all_logits))),
+                    matches.clip.split(matches.num_per_layer),
+                    matches.query.split(matches.num_per_layer),
                     strict=True,
                 )
             ]
@@ -176,7 +186,7 @@ class MaskFreeMask2FormerTrackHead(Mask2FormerTrackHead):
             results.append(
                 InstanceData(
                     masks=masks,
-                    bboxes=mask2bbox(masks),
+                    bboxes=mask_extents(masks).float(),
                     labels=labels,
                     scores=scores,
                     instances_id=torch.arange(count, device=labels.device),
