@@ -7,7 +7,7 @@ model = dict(
         supervision=dict(
             _delete_=True, type='mmmaskfree.MaskSupervision', num_points=1024
         ),
-    )
+    ),
 )
 load_clip = _base_.load_clip
 load_clip[1]['transforms'][1]['with_mask'] = True
