@@ -19,9 +19,17 @@ from pathlib import Path
 
 import mmmaskfree
 
+MMCV = 'mmcv==2.1.0'
+OPENMIM = 'openmim==0.3.9'
+"""Of the stack that was seen to work together, what ``requirements/`` cannot hold:
+these two are installed by themselves, with options of their own."""
+
+MMENGINE, MMDET = 'mmengine==0.11.0rc3', 'mmdet==3.3.0'
+"""As in ``requirements/runtime.txt``, which an installed wheel does not have."""
+
 _MMCV_BUILD = (
     'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-cache-dir '
-    '--force-reinstall --no-deps mmcv==2.1.0 (in a checkout: rm -r .venv, make setup)'
+    f'--force-reinstall --no-deps {MMCV} (in a checkout: rm -r .venv, make setup)'
 )
 
 PACKAGES = (
@@ -53,16 +61,18 @@ OPENCV = (
 """Wheels that all install the one module ``cv2``."""
 
 REQUIRED = {
-    'torch': 'pip install torch',
-    'mmcv': _MMCV_BUILD,
-    'mmengine': 'pip install "mmengine==0.11.0rc3"',
-    'mmdet': 'pip install "mmdet==3.3.0"',
-    'numpy': 'pip install numpy',
-    'scipy': 'pip install scipy',
-    'pycocotools': 'pip install pycocotools',
-    'av': 'pip install av',
+    'torch': ('torch', 'pip install torch'),
+    'mmcv': ('mmcv.ops', _MMCV_BUILD),
+    'mmengine': ('mmengine', f'pip install {MMENGINE}'),
+    'mmdet': ('mmdet', f'pip install {MMDET}'),
+    'numpy': ('numpy', 'pip install numpy'),
+    'scipy': ('scipy', 'pip install scipy'),
+    'pycocotools': ('pycocotools.mask', 'pip install pycocotools'),
+    'av': ('av', 'pip install av'),
+    'matplotlib': ('matplotlib', 'pip install matplotlib'),
 }
-"""Distributions that the package cannot do without -> what installs them."""
+"""Distribution that the package cannot do without -> a module of it that fails to
+be imported where it is broken, and what installs it. OpenCV has several wheels."""
 
 
 @dataclass
@@ -101,11 +111,13 @@ class Problem:
         found: Whether the facts show it.
         what: What fails.
         mend: What to type or change.
+        explains: The modules that cannot be imported because of it.
     """
 
     found: Callable[[Facts], bool]
     what: str
     mend: str
+    explains: tuple[str, ...] = ()
 
 
 PROBLEMS = (
@@ -113,16 +125,19 @@ PROBLEMS = (
         lambda f: f.has('mmcv', '2.2') and f.has('mmdet', '0', '3.4'),
         'mmdet 3.3 refuses to be imported beside mmcv 2.2 and later.',
         _MMCV_BUILD,
+        ('mmdet',),
     ),
     Problem(
         lambda f: f.has('mmcv', '0', '2') or f.has('mmdet', '0', '3.3'),
         'mmcv 1 and mmdet before 3.3 lack what this package builds on.',
-        'pip install mmdet==3.3.0, then ' + _MMCV_BUILD,
+        f'pip install {MMDET}, then {_MMCV_BUILD}',
+        ('mmcv.ops', 'mmdet'),
     ),
     Problem(
         lambda f: "No module named 'mmcv._ext'" in f.errors.get('mmcv.ops', ''),
         'mmcv was installed without its operators (mmcv-lite, or no compiler).',
         'pip uninstall mmcv-lite; ' + _MMCV_BUILD,
+        ('mmcv.ops',),
     ),
     Problem(
         lambda f: (
@@ -132,6 +147,7 @@ PROBLEMS = (
         ),
         'the operators of mmcv do not load: they were compiled for another torch.',
         _MMCV_BUILD,
+        ('mmcv.ops',),
     ),
     Problem(
         lambda f: f.cuda and 'mmcv.ops' not in f.errors and not f.mmcv_cuda,
@@ -143,12 +159,12 @@ PROBLEMS = (
         lambda f: f.has('torch', '2.6') and f.has('mmengine', '0', '0.10.8'),
         'mmengine 0.10.7 and earlier cannot load a checkpoint to resume from on '
         'torch 2.6 and later (weights_only).',
-        REQUIRED['mmengine'],
+        f'pip install {MMENGINE}',
     ),
     Problem(
         lambda f: f.has('openmim') and not f.pkg_resources,
         'mim imports pkg_resources, which newer setuptools have dropped.',
-        'pip install "setuptools==79.0.1"',
+        'pip install "setuptools<80"',
     ),
     Problem(
         lambda f: f.has('openmim') and not f.mim_content,
@@ -161,17 +177,23 @@ PROBLEMS = (
         lambda f: sum(f.has(name) for name in OPENCV) > 1,
         'two wheels of OpenCV overwrite one another in cv2/.',
         f'pip uninstall -y {" ".join(OPENCV)}; pip install opencv-python',
+        ('cv2',),
     ),
     Problem(
         lambda f: 'libGL' in f.errors.get('cv2', ''),
         'OpenCV does not load: this machine has no libGL.',
         'apt-get install libgl1, or use opencv-python-headless alone',
+        ('cv2',),
     ),
     Problem(
         lambda f: f.has('numpy', '2') and f.has('pycocotools', '0', '2.0.8'),
         'pycocotools before 2.0.8 was compiled for numpy 1.',
         'pip install -U pycocotools',
+        ('pycocotools.mask',),
     ),
+)
+
+NOTES = (
     Problem(
         lambda f: f.has('numpy', '2') and f.has('motmetrics', '0', '1.4.1'),
         'motmetrics.distances.iou_matrix calls np.asfarray, which numpy 2 has '
@@ -180,6 +202,7 @@ PROBLEMS = (
         'environment of its own',
     ),
 )
+"""Of packages that this one does without: worth a line, no problem."""
 
 
 def _key(version: str) -> tuple[int, ...]:
@@ -209,7 +232,7 @@ def collect() -> Facts:
         except metadata.PackageNotFoundError:
             continue
     modules = {}
-    for name in ('torch', 'mmcv.ops', 'mmdet', 'cv2', 'pycocotools.mask', 'av'):
+    for name in (*(module for module, _ in REQUIRED.values()), 'cv2'):
         try:
             modules[name] = importlib.import_module(name)
         except Exception as error:  # a broken binary raises anything
@@ -235,19 +258,31 @@ def find_problems(facts: Facts) -> list[tuple[str, str]]:
     Returns:
         Pairs of what fails and what mends it; empty when all is well.
     """
-    found = [
-        (f'{name} is not installed.', mend)
-        for name, mend in REQUIRED.items()
-        if name not in facts.versions
-    ]
+    found, explained = [], set()
+    for name, (module, mend) in REQUIRED.items():
+        if name not in facts.versions:
+            found.append((f'{name} is not installed.', mend))
+            explained.add(module)
     if not any(facts.has(name) for name in OPENCV):
         found.append(('OpenCV is not installed.', 'pip install opencv-python'))
-    found += [(p.what, p.mend) for p in PROBLEMS if p.found(facts)]
-    # An error that has a cause above needs no second entry.
-    return found or [
-        (f'import {name} fails: {error}', 'install that package anew')
-        for name, error in facts.errors.items()
+        explained.add('cv2')
+    for problem in PROBLEMS:
+        if problem.found(facts):
+            found.append((problem.what, problem.mend))
+            explained.update(problem.explains)
+    # mmdet fails with the words of mmcv, and both with those of OpenCV.
+    causes = {facts.errors.get(module) for module in explained}
+    found += [
+        (f'import {module} fails: {error}', 'install that package anew')
+        for module, error in facts.errors.items()
+        if module not in explained and error not in causes
     ]
+    return found
+
+
+def find_notes(facts: Facts) -> list[tuple[str, str]]:
+    """What fails in packages that this one does without, as pairs, too."""
+    return [(note.what, note.mend) for note in NOTES if note.found(facts)]
 
 
 def checkout_commit() -> str | None:
@@ -292,9 +327,11 @@ def report(facts: Facts) -> str:
 
 
 def main() -> int:
-    """Print the report and the problems; 1 when there is a problem, else 0."""
+    """Print the report, notes and problems; 1 when there is a problem, else 0."""
     facts = collect()
     print(report(facts))
+    for what, mend in find_notes(facts):
+        print(f'\nnote: {what}\nmend: {mend}')
     problems = find_problems(facts)
     for what, mend in problems:
         print(f'\nproblem: {what}\n   mend: {mend}')
