@@ -14,7 +14,7 @@ help:
 	@echo 'make demo    train on generated clips from boxes alone, show scores and pictures'
 	@echo 'make test    lint, type check, the whole test suite'
 	@echo 'make table   the table of the README: six rows, three seeds each (hours)'
-	@echo 'make setup   only the environment, .venv'
+	@echo 'make setup   only the environment; source .venv/bin/activate enters it'
 	@echo 'make lint    ruff and mypy; make format mends the layout'
 	@echo 'make clean   remove .venv and caches; work_dirs/ and data/ stay'
 	@echo

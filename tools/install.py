@@ -2,7 +2,9 @@
 
 ``make setup`` calls it, and ``make demo`` and ``make test`` call that. Every step
 leaves a stamp in ``.venv/setup`` that holds the hash of what it installed from; a
-step whose stamp still fits is skipped, so a second run ends within a second.
+step whose stamp still fits is skipped, so a second run ends within a second. A step
+that begins voids its stamp and those of the steps after it, so that one which fails
+or is stopped is done again, whatever is asked for next.
 
 Only the standard library is used: this runs before anything is installed.
 """
@@ -22,12 +24,15 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from mmmaskfree.utils.env import MMCV, OPENMIM  # noqa: E402
+
 VENV = ROOT / '.venv'
 PY = VENV / 'bin' / 'python'
 STAMPS = VENV / 'setup'
+STEPS = ('venv', 'torch', 'mmcv', 'stack', 'project', 'checked')
 TORCH = 'torch==2.13.0'
-MMCV = 'mmcv==2.1.0'
-OPENMIM = 'openmim==0.3.9'
 MMCV_CORE_MINUTES = 20
 """What the operators of mmcv cost one core to compile, as measured."""
 
@@ -59,8 +64,21 @@ def done(step: str, key: str) -> bool:
 
 def stamp(step: str, key: str) -> None:
     """Remember that ``step`` ended well."""
-    STAMPS.mkdir(exist_ok=True)
+    STAMPS.mkdir(parents=True, exist_ok=True)
     (STAMPS / step).write_text(key)
+
+
+def begin(step: str) -> bool:
+    """Void the stamps of ``step`` and of those after it, which build on it.
+
+    Returns:
+        Whether the step was begun before: it may have left something behind.
+    """
+    again = (STAMPS / step).is_file()
+    for later in STEPS[STEPS.index(step) :]:
+        (STAMPS / later).unlink(missing_ok=True)
+    stamp(step, 'begun')
+    return again
 
 
 def say(text: str) -> None:
@@ -80,8 +98,15 @@ def run(command: list[str], hint: str, **environment: str) -> None:
 
 
 def ask(code: str) -> str:
-    """What a line of Python prints in the new environment."""
-    return subprocess.check_output([PY, '-c', code], text=True).strip()
+    """What a line of Python prints in the new environment.
+
+    Raises:
+        SetupError: It failed; its traceback has been printed.
+    """
+    answer = subprocess.run([PY, '-c', code], stdout=subprocess.PIPE, text=True)
+    if answer.returncode:
+        raise SetupError('torch does not work: see above. To start over: rm -r .venv')
+    return answer.stdout.strip()
 
 
 def pip(*arguments: str) -> list[str]:
@@ -133,11 +158,17 @@ def make_venv() -> None:
     if works and done('venv', key):
         return
     check_machine()
-    stale = (STAMPS / 'venv').is_file()
+    stale = begin('venv')
     say('making .venv (seconds)' + ': the old one was moved or is broken' * stale)
-    clear = ['--clear'] if stale else []
+    if stale:
+        # As `venv --clear`, but the torch that the user has named stays known.
+        for path in set(VENV.iterdir()) - {STAMPS}:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
     run(
-        [sys.executable, '-m', 'venv', *clear, str(VENV)],
+        [sys.executable, '-m', 'venv', str(VENV)],
         'Is the disk full, or is the folder not yours to write to?',
     )
     stamp('venv', key)
@@ -148,12 +179,14 @@ def install_torch(torch: str) -> str:
     requirements = ROOT / 'requirements' / 'build.txt'
     key = digest(torch, requirements)
     if not done('torch', key):
-        if (STAMPS / 'torch').is_file():
+        if begin('torch'):
             # The one in place satisfies `torch==X` of another index, too.
-            run(pip('uninstall', '--quiet', '--yes', 'torch'), NETWORK_HINT)
+            run(pip('uninstall', '-qq', '--yes', 'torch'), NETWORK_HINT)
         say(f'installing {torch} (1 to 5 minutes: 0.2 GB for CPU, 3 GB with CUDA)')
+        # Apart from torch: an index named for it has no compilers.
+        run(pip('install', '-r', str(requirements)), NETWORK_HINT)
         run(
-            pip('install', '-r', str(requirements), *shlex.split(torch)),
+            pip('install', *shlex.split(torch)),
             NETWORK_HINT
             + ' Another torch: make setup TORCH="torch==X --index-url URL"',
         )
@@ -209,9 +242,10 @@ def install_mmcv(torch_key: str) -> None:
     key = digest(torch_key, MMCV)
     if done('mmcv', key):
         return
+    begin('mmcv')
     cache, with_cuda = wheel_cache()
     count = int(os.environ.get('MAX_JOBS') or jobs())
-    pattern = f'mmcv-2.1.0-cp3{sys.version_info[1]}-*.whl'
+    pattern = f'{MMCV.replace("==", "-")}-cp3{sys.version_info[1]}-*.whl'
     if any(cache.glob(f'wheels/**/{pattern}')):
         say(f'installing {MMCV}: built for this torch before (seconds)')
     else:
@@ -292,6 +326,7 @@ def install_stack(torch_key: str) -> None:
     )
     if done('stack', key):
         return
+    begin('stack')
     say('installing mmengine, mmdet and the rest of the stack (1 to 2 minutes)')
     # Nothing below asks for torch; should that change, it may not be replaced.
     constraint = STAMPS / 'constraints.txt'
@@ -320,6 +355,7 @@ def install_project() -> None:
     whole = whole and all((package / '.mim' / x).exists() for x in ('tools', 'configs'))
     if whole and done('project', key):
         return
+    begin('project')
     say('installing mmmaskfree from this checkout (seconds)')
     flags = ['--no-deps', '--no-build-isolation', '--use-pep517']
     run(pip('install', '--quiet', *flags, '--editable', '.'), NETWORK_HINT)
@@ -347,13 +383,12 @@ def main() -> int:
         memory = STAMPS / 'torch-requirement.txt'
         torch = args.torch or (memory.read_text() if memory.is_file() else '')
         make_venv()
-        memory.write_text(torch)
         torch_key = install_torch(torch or TORCH)
+        memory.write_text(torch)
         install_mmcv(torch_key)
         install_stack(torch_key)
         install_project()
-        steps = ('venv', 'torch', 'mmcv', 'stack', 'project')
-        key = digest(*(STAMPS / step for step in steps))
+        key = digest(*(STAMPS / step for step in STEPS[:-1]))
         if not done('checked', key):
             say('checking what was installed (seconds)')
             run(
@@ -362,6 +397,8 @@ def main() -> int:
             )
             stamp('checked', key)
             say(f'done in {(time.monotonic() - start) / 60:.1f} minutes')
+        if os.environ.get('VIRTUAL_ENV') != str(VENV):
+            say('to work in it: source .venv/bin/activate')
     except SetupError as error:
         print(f'[setup] {error}', file=sys.stderr)
         return 1
