@@ -8,20 +8,23 @@ finished are not repeated, and one that was stopped goes on where it was.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import pickle
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 import numpy as np
+from mmengine.config import Config
+from mmengine.device import get_device
 
 from mmmaskfree import config_path
 from mmmaskfree.utils.env import checkout_commit, collect
@@ -50,22 +53,58 @@ SCORES = {
 
 @dataclass(frozen=True)
 class Run:
-    """One training and its score on the clips of the test set."""
+    """One training and its score on the clips of the test set.
+
+    Attributes:
+        config: Base name of a config in ``configs/mini``.
+        seed: Of the weights, the clips and their order.
+        work_dir: Where everything of it lies.
+        data_root: The mini data set.
+        iters: Instead of the config's iterations, for a trial.
+    """
 
     config: str
     seed: int
     work_dir: Path
+    data_root: Path
+    iters: int | None = None
 
     @property
-    def log(self) -> Path:
-        return self.work_dir / 'run.log'
+    def result_file(self) -> Path:
+        return self.work_dir / 'result.json'
 
     @property
-    def scores_file(self) -> Path:
-        return self.work_dir / 'scores.json'
+    def predictions_file(self) -> Path:
+        return self.work_dir / 'predictions.pkl'
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The newest, or None before the first."""
+        pointer = self.work_dir / 'last_checkpoint'
+        return Path(pointer.read_text().strip()) if pointer.exists() else None
+
+    def settings(self) -> dict[str, object]:
+        """What must be the same for a result to be this run's result."""
+        cfg = Config.fromfile(config_path(self.config))
+        content = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
+        data = (self.data_root / 'mini.json').read_text()
+        return {
+            'config': self.config,
+            'config hash': _short_hash(content),
+            'data hash': _short_hash(data),
+            'seed': self.seed,
+            'iterations': self.iters or cfg.train_cfg.max_iters,
+        }
+
+    def result(self) -> dict:
+        return json.loads(self.result_file.read_text())
 
     def scores(self) -> dict[str, float]:
-        return json.loads(self.scores_file.read_text())
+        return self.result()['scores']
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def make_data(root: Path) -> None:
@@ -77,54 +116,94 @@ def make_data(root: Path) -> None:
     )
 
 
-def train(
-    run: Run,
-    data_root: Path,
-    *,
-    threads: int,
-    draw: bool,
-    echo: bool,
-    iters: int | None,
-) -> None:
-    """Train on boxes (or masks), then score on the test clips, in one process.
+def run_all(run: Run, *, threads: int, draw: bool, echo: bool) -> None:
+    """Train, then score on the test clips; nothing is chosen by that score.
 
-    The clips of the test set take the validation loader's place: the last
-    iteration is the only one that is scored, and nothing is chosen by it.
+    What a stopped run has done is kept: it goes on from its newest checkpoint, or
+    with the scoring.
+
+    Raises:
+        SystemExit: A command failed, or the folder holds a run of other settings.
     """
-    if run.scores_file.exists():
-        print(f'== {run.config}, seed {run.seed}: done before, {run.work_dir}')
+    settings = run.settings()
+    begun = run.work_dir / 'settings.json'
+    if begun.exists() and json.loads(begun.read_text()) != settings:
+        sys.exit(
+            f'{run.work_dir} holds a run of other settings (see {begun.name} there): '
+            'delete it, or name another folder with --out'
+        )
+    if run.result_file.exists():
+        print(f'== {run.config}, seed {run.seed}: done before, in {run.work_dir}')
         return
+    run.work_dir.mkdir(parents=True, exist_ok=True)
+    begun.write_text(json.dumps(settings, indent=1) + '\n')
+    last = f'iter_{settings["iterations"]}.pth'
+    if run.checkpoint is None or run.checkpoint.name != last:
+        print(f'== Training {run.config}, seed {run.seed}', flush=True)
+        _call(run, *_train_command(run), threads=threads, echo=echo)
+    print(f'== Scoring {run.config}, seed {run.seed}, on the test clips', flush=True)
+    _call(run, *_test_command(run, draw=draw), threads=threads, echo=echo)
+    result = {
+        'settings': settings,
+        'commit': checkout_commit(),
+        'date': date.today().isoformat(),
+        'device': get_device(),
+        'machine': f'{platform.machine()}, {len(os.sched_getaffinity(0))} cores',
+        'threads': threads,
+        'versions': collect().versions,
+        'scores': read_scores(run),
+        'seconds per iteration': seconds_per_iteration(run),
+    }
+    run.result_file.write_text(json.dumps(result, indent=1) + '\n')
+
+
+def _train_command(run: Run) -> list[str]:
     options = {
         'randomness.seed': run.seed,
-        'default_hooks.visualization.draw': draw,
-        'default_hooks.visualization.max_videos': 12,
-        'val_dataloader.dataset.ann_file': 'annotations/test.json',
-        'val_dataloader.dataset.data_prefix.img_path': 'test/JPEGImages',
-        **{
-            f'{split}_dataloader.dataset.data_root': data_root
-            for split in ('train', 'val')
-        },
+        'train_dataloader.dataset.data_root': run.data_root,
+        'val_dataloader.dataset.data_root': run.data_root,
     }
-    if iters is not None:
+    if run.iters is not None:
         options |= {
-            'train_cfg.max_iters': iters,
-            'train_cfg.val_interval': iters,
-            'param_scheduler.1.end': iters,
+            'train_cfg.max_iters': run.iters,
+            'train_cfg.val_interval': run.iters,
+            'param_scheduler.1.end': run.iters,
         }
-    command = [
-        *_mim('train', run.config),
-        *('--work-dir', run.work_dir, '--resume'),
-        *_cfg_options(options),
+    return _mim('train', run, '--resume', options=options)
+
+
+def _test_command(run: Run, *, draw: bool) -> list[str]:
+    files = ['--checkpoint', str(run.checkpoint), '--out', str(run.predictions_file)]
+    options: dict[str, object] = {'test_dataloader.dataset.data_root': run.data_root}
+    if draw:
+        files += ['--show-dir', 'vis']
+        options['default_hooks.visualization.max_videos'] = 12
+    return _mim('test', run, *files, options=options)
+
+
+def _mim(
+    command: str, run: Run, *arguments: str, options: dict[str, object]
+) -> list[str]:
+    return [
+        str(Path(sys.executable).with_name('mim')),
+        *(command, 'mmmaskfree', config_path(run.config)),
+        *('--launcher', 'none', '--gpus', '0', '--work-dir', str(run.work_dir)),
+        *arguments,
+        '--cfg-options',
+        *(f'{key}={value}' for key, value in options.items()),
     ]
-    run.work_dir.mkdir(parents=True, exist_ok=True)
+
+
+def _call(run: Run, *command: str, threads: int, echo: bool) -> None:
+    """Run a command; its output goes to run.log, the progress to the screen."""
+    log_file = run.work_dir / 'run.log'
     environment = os.environ | {
         name: str(threads) for name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS')
     }
-    print(f'== Training {run.config}, seed {run.seed}: log in {run.log}', flush=True)
     with (
-        run.log.open('a') as log,
+        log_file.open('a') as log,
         subprocess.Popen(
-            [str(word) for word in command],
+            command,
             cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,
@@ -132,55 +211,65 @@ def train(
             text=True,
         ) as process,
     ):
+        assert process.stdout is not None
         for line in process.stdout:
             log.write(line)
             log.flush()
             if echo and 'Iter(' in line:
-                print(_short(line), flush=True)
+                print(shorten(line), flush=True)
     if process.returncode:
-        tail = ''.join(run.log.read_text().splitlines(keepends=True)[-15:])
-        sys.exit(f'{tail}\n{run.config} failed: the whole log is {run.log}')
-    run.scores_file.write_text(json.dumps(_last_scores(run), indent=1) + '\n')
+        tail = ''.join(log_file.read_text().splitlines(keepends=True)[-15:])
+        sys.exit(f'{tail}\n{run.config} failed: the whole log is {log_file}')
 
 
-def _mim(command: str, config: str) -> list[str]:
-    mim = str(Path(sys.executable).with_name('mim'))
-    path = config_path(config)
-    return [mim, command, 'mmmaskfree', path, '--launcher', 'none', '--gpus', '0']
+def shorten(line: str) -> str:
+    """A log line with what a person watches: progress, ETA, losses and scores.
 
-
-def _cfg_options(options: dict[str, object]) -> list[str]:
-    return ['--cfg-options', *(f'{key}={value}' for key, value in options.items())]
-
-
-def _short(line: str) -> str:
-    """A log line with what a person watches: progress, ETA and the loss terms."""
-    head, _, rest = line.partition('Iter(')
-    del head
+    >>> shorten('... INFO - Iter(train) [ 20/100]  lr: 1e-4  eta: 0:01:00  loss: 2.0')
+    '  train [ 20/100]  eta: 0:01:00  loss: 2.0'
+    """
     keep = ('eta', 'time', 'loss', 'loss_cls', 'loss_projection', 'loss_pairwise')
     keep += ('loss_temporal', 'loss_box', 'loss_mask', 'loss_dice', 'box_fill')
-    words = [word for word in rest.strip().split('  ') if word]
-    shown = [w for w in words[1:] if w.split(':')[0] in keep or 'youtube_vis' in w]
-    return f'  {words[0].replace(")", "", 1)}  {"  ".join(shown)}'
+    progress, *words = line.partition('Iter(')[2].strip().split('  ')
+    shown = [
+        word for word in words if word.split(':')[0] in keep or 'youtube_vis' in word
+    ]
+    return f'  {progress.replace(")", "", 1)}  {"  ".join(shown)}'
 
 
-def _scalar_files(run: Run) -> list[Path]:
-    return sorted(run.work_dir.glob('*/vis_data/scalars.json'))
+def scalar_files(run: Run) -> list[Path]:
+    """Logs of the training, in order: more than one where it was resumed."""
+    found = sorted(run.work_dir.glob('*/vis_data/scalars.json'))
+    return [path for path in found if '"loss"' in path.read_text()]
 
 
-def _last_scores(run: Run) -> dict[str, float]:
-    """What the validation at the end logged, and the seconds of a step."""
+def read_scores(run: Run) -> dict[str, float]:
+    """What the newest test of a run measured.
+
+    Raises:
+        SystemExit: It was never tested.
+    """
+    for path in sorted(run.work_dir.glob('*/*.json'), reverse=True):
+        lines = [json.loads(line) for line in path.read_text().splitlines() if line]
+        for line in reversed(lines):
+            if isinstance(line, dict) and SCORES['AP'] in line:
+                return {key: value for key, value in line.items() if '/' in key}
+    sys.exit(f'{run.work_dir} holds no scores of the test clips: see run.log there')
+
+
+def seconds_per_iteration(run: Run) -> float:
+    """Median over the training's log lines."""
     lines = [
         json.loads(line)
-        for path in _scalar_files(run)
+        for path in scalar_files(run)
         for line in path.read_text().splitlines()
     ]
-    scored = [line for line in lines if SCORES['AP'] in line]
-    if not scored:
-        sys.exit(f'{run.work_dir} holds no scores: see {run.log}')
-    seconds = [line['time'] for line in lines if 'loss' in line and 'time' in line]
-    scores = {key: value for key, value in scored[-1].items() if '/' in key}
-    return scores | {'seconds per iteration': statistics.median(seconds)}
+    return statistics.median(line['time'] for line in lines if 'loss' in line)
+
+
+def _threads(jobs: int) -> int:
+    # The network is small: more than four threads only wait for one another.
+    return max(1, min(len(os.sched_getaffinity(0)) // jobs, 4))
 
 
 def demo(args: argparse.Namespace) -> None:
@@ -188,161 +277,139 @@ def demo(args: argparse.Namespace) -> None:
     from mmmaskfree.visualization import plot_curves
 
     make_data(args.data)
+    folder = _folder(args, 'demo')
     runs = {
-        name: Run(config, args.seed, args.out / 'demo' / config)
+        name: Run(config, args.seed, folder / config, args.data, args.iters)
         for name, config in (('boxes', MASKFREE), ('masks', TWIN))
     }
     for run in runs.values():
-        train(
-            run,
-            args.data,
-            threads=os.cpu_count() or 1,
-            draw=True,
-            echo=True,
-            iters=args.iters,
-        )
-        plot_curves(_scalar_files(run), run.work_dir / 'curves.png')
-        shutil.copyfile(_scalar_files(run)[-1], run.work_dir / 'scalars.json')
+        run_all(run, threads=_threads(1), draw=True, echo=True)
+        plot_curves(scalar_files(run), run.work_dir / 'curves.png')
+    compare(runs, args.data, folder / 'comparison')
 
-    compare(runs, args.data, args.out / 'demo' / 'comparison')
-    print(f'\n{"":12}' + ''.join(f'{name:>10}' for name in SCORES))
+    print(f'\n{"learnt from":12}' + ''.join(f'{name:>10}' for name in SCORES))
     for name, run in runs.items():
         values = run.scores()
         print(f'{name:12}' + ''.join(f'{values[k]:10.3f}' for k in SCORES.values()))
     for name, run in runs.items():
-        pictures = sorted(run.work_dir.glob('*/vis/**/overlay.png'))
-        print(f'\n{name}:\n  scores   {run.scores_file}')
-        print(f'  curves   {run.work_dir / "curves.png"}')
-        if pictures:
-            print(f'  pictures {pictures[0].parents[1]}/*/overlay.png, overlay.mp4')
-    print(f'\nside by side:\n  pictures {args.out / "demo" / "comparison"}/*.png')
+        print(f'\nlearnt from {name}: {run.work_dir}')
+        print('  scores    result.json')
+        print('  curves    curves.png')
+        for path in sorted(run.work_dir.glob('*/vis'))[-1:]:
+            print(f'  pictures  {path.relative_to(run.work_dir)}/*/overlay.png, .mp4')
+    print(f'\nside by side: {folder / "comparison"}/*.png')
+
+
+def _folder(args: argparse.Namespace, name: str) -> Path:
+    """Trials lie apart from the real thing."""
+    return args.out / (name if args.iters is None else f'{name}_{args.iters}i')
 
 
 def compare(
-    runs: dict[str, Run], data_root: Path, out_dir: Path, *, num_clips: int = 8
+    runs: dict[str, Run], data_root: Path, out_dir: Path, *, num_clips: int = 12
 ) -> None:
-    """Boxes, and the masks of each run, of the first test clips in one picture."""
+    """Boxes in, masks out: the first test clips, drawn for every run."""
     import cv2
-    from pycocotools import mask as mask_utils
 
-    from mmmaskfree.visualization import (
-        comparison_strip,
-        draw_frame,
-        spread,
-        write_image,
-    )
+    from mmmaskfree.visualization import comparison_strip, spread, write_image
 
     predictions = {}
     for name, run in runs.items():
-        out = run.work_dir / 'predictions.pkl'
-        checkpoint = Path((run.work_dir / 'last_checkpoint').read_text().strip())
-        command = [
-            *_mim('test', run.config),
-            *('--checkpoint', checkpoint, '--out', out, '--work-dir', run.work_dir),
-            *_cfg_options(
-                {
-                    'test_dataloader.dataset.data_root': data_root,
-                    'test_dataloader.dataset.indices': num_clips,
-                }
-            ),
-        ]
-        with (run.work_dir / 'test.log').open('w') as log:
-            subprocess.run(
-                [str(word) for word in command],
-                cwd=ROOT,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                check=True,
-            )
-        frames = pickle.loads(out.read_bytes())
+        frames = pickle.loads(run.predictions_file.read_bytes())
         predictions[name] = {(f['video_id'], f['frame_id']): f for f in frames}
-
     annotations = json.loads((data_root / 'annotations' / 'test.json').read_text())
     classes = [category['name'] for category in annotations['categories']]
     for video in annotations['videos'][:num_clips]:
-        shown = spread(video['length'], 4)
-        folder = data_root / 'test' / 'JPEGImages'
-        images = {t: cv2.imread(str(folder / video['file_names'][t])) for t in shown}
-        images = {t: image[..., ::-1].copy() for t, image in images.items()}
         tracks = [a for a in annotations['annotations'] if a['video_id'] == video['id']]
-        rows = {'In: boxes': []}
-        for t, image in images.items():
-            seen = [i for i, track in enumerate(tracks) if track['bboxes'][t]]
-            boxes = np.array([tracks[i]['bboxes'][t] for i in seen]).reshape(-1, 4)
-            boxes[:, 2:] += boxes[:, :2]
-            labels = [tracks[i]['category_id'] - 1 for i in seen]
-            rows['In: boxes'].append(
-                draw_frame(
-                    image,
-                    bboxes=boxes,
-                    instances_ids=seen,
-                    labels=labels,
-                    classes=classes,
-                    scale=2,
-                )
-            )
-        for name, frames in predictions.items():
-            row = rows[f'Out: masks, learnt from {name}'] = []
-            for t, image in images.items():
+        rows: dict[str, list[np.ndarray]] = {'In: boxes': []}
+        rows |= {f'Out: masks, learnt from {name}': [] for name in runs}
+        for t in spread(video['length'], 4):
+            path = data_root / 'test' / 'JPEGImages' / video['file_names'][t]
+            image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+            rows['In: boxes'].append(_draw_boxes(image, tracks, t, classes))
+            for name, frames in predictions.items():
                 pred = frames[video['id'], t]['pred_track_instances']
-                kept = [i for i, s in enumerate(pred['scores']) if s >= 0.3][::-1]
-                masks = [mask_utils.decode(pred['masks'][i]) for i in kept]
-                row.append(
-                    draw_frame(
-                        image,
-                        masks=np.array(masks).reshape(-1, *image.shape[:2]),
-                        instances_ids=[pred['instances_id'][i] for i in kept],
-                        labels=[pred['labels'][i] for i in kept],
-                        scores=[pred['scores'][i] for i in kept],
-                        classes=classes,
-                        scale=2,
-                    )
+                rows[f'Out: masks, learnt from {name}'].append(
+                    _draw_masks(image, pred, classes)
                 )
         write_image(out_dir / f'{video["id"]:03d}.png', comparison_strip(rows))
+
+
+def _draw_boxes(
+    image: np.ndarray, tracks: list[dict], t: int, classes: list[str]
+) -> np.ndarray:
+    from mmmaskfree.visualization import draw_frame
+
+    seen = [index for index, track in enumerate(tracks) if track['bboxes'][t]]
+    bboxes = np.array([tracks[index]['bboxes'][t] for index in seen], float)
+    bboxes = bboxes.reshape(-1, 4)
+    bboxes[:, 2:] += bboxes[:, :2]
+    return draw_frame(
+        image,
+        bboxes=bboxes,
+        instances_ids=seen,
+        labels=[tracks[index]['category_id'] - 1 for index in seen],
+        classes=classes,
+        scale=2,
+    )
+
+
+def _draw_masks(
+    image: np.ndarray, pred: dict, classes: list[str], score_thr: float = 0.3
+) -> np.ndarray:
+    from pycocotools import mask as mask_utils
+
+    from mmmaskfree.visualization import draw_frame
+
+    kept = [i for i, score in enumerate(pred['scores']) if score >= score_thr][::-1]
+    masks = np.array([mask_utils.decode(pred['masks'][i]) for i in kept])
+    return draw_frame(
+        image,
+        masks=masks.reshape(-1, *image.shape[:2]),
+        instances_ids=pred['instances_id'][kept],
+        labels=pred['labels'][kept],
+        scores=pred['scores'][kept],
+        classes=classes,
+        scale=2,
+    )
 
 
 def table(args: argparse.Namespace) -> None:
     """Every row with every seed, the receipt, and the table in the README."""
     make_data(args.data)
+    folder = _folder(args, 'table')
     runs = {
         name: [
-            Run(config, seed, args.out / 'table' / config / f'seed{seed}')
+            Run(config, seed, folder / config / f'seed{seed}', args.data, args.iters)
             for seed in args.seeds
         ]
         for name, config in ROWS.items()
     }
-    threads = max(1, (os.cpu_count() or 1) // args.jobs)
-
-    def one(run: Run) -> None:
-        train(run, args.data, threads=threads, draw=False, echo=False, iters=args.iters)
-
     # Seed by seed, so that a table that is stopped early compares whole rows.
     queue = [row[index] for index in range(len(args.seeds)) for row in runs.values()]
+    start = time.monotonic()
+
+    def one(run: Run) -> None:
+        run_all(run, threads=_threads(args.jobs), draw=False, echo=False)
+
     with ThreadPoolExecutor(args.jobs) as pool:
         for done, _ in enumerate(pool.map(one, queue), start=1):
-            print(f'== {done} of {len(queue)} runs', flush=True)
+            left = (time.monotonic() - start) / done * (len(queue) - done) / 60
+            print(f'== {done} of {len(queue)} runs, {left:.0f} min left', flush=True)
 
-    scores = {name: [run.scores() for run in row] for name, row in runs.items()}
-    receipt = {
-        'date': date.today().isoformat(),
-        'commit': checkout_commit(),
-        'machine': f'{platform.machine()}, {os.cpu_count()} cores, CPU only',
-        'versions': collect().versions,
-        'seeds': args.seeds,
-        'iterations': args.iters or 'as in the configs',
-        'parallel runs': args.jobs,
-        'threads per run': threads,
-        'rows': scores,
-    }
-    RECEIPT.parent.mkdir(parents=True, exist_ok=True)
-    RECEIPT.write_text(json.dumps(receipt, indent=1) + '\n')
-    text = format_table(scores)
+    results = {name: [run.result() for run in row] for name, row in runs.items()}
+    text = format_table(results)
     print(text)
+    if args.iters is not None:
+        return  # a trial is no result
+    RECEIPT.parent.mkdir(parents=True, exist_ok=True)
+    receipt = {'parallel runs': args.jobs, 'rows': results}
+    RECEIPT.write_text(json.dumps(receipt, indent=1) + '\n')
     write_between_marks(README, text)
     print(f'Written to {README.name}; the receipt is {RECEIPT.relative_to(ROOT)}')
 
 
-def format_table(scores: dict[str, list[dict[str, float]]]) -> str:
+def format_table(results: dict[str, list[dict]]) -> str:
     """Markdown: mean and standard deviation over the seeds, in percent."""
 
     def cell(values: list[float]) -> str:
@@ -355,8 +422,8 @@ def format_table(scores: dict[str, list[dict[str, float]]]) -> str:
         f'| supervision | {" | ".join(SCORES)} | s / iteration |',
         f'|---|{"---|" * len(SCORES)}---|',
     ]
-    for name, runs in scores.items():
-        cells = [cell([run[key] for run in runs]) for key in SCORES.values()]
+    for name, runs in results.items():
+        cells = [cell([run['scores'][key] for run in runs]) for key in SCORES.values()]
         seconds = statistics.median(run['seconds per iteration'] for run in runs)
         lines.append(f'| {name} | {" | ".join(cells)} | {seconds:.2f} |')
     return '\n'.join(lines)

@@ -1,0 +1,147 @@
+"""What the benchmark decides by itself; the runs are those of other tests."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+_spec = importlib.util.spec_from_file_location(
+    'mini_benchmark', ROOT / 'tools' / 'mini_benchmark.py'
+)
+bench = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(bench)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run that has not begun; commands are noted instead of called."""
+    data = tmp_path / 'data'
+    data.mkdir()
+    (data / 'mini.json').write_text('{"seed": 0}')
+    run = bench.Run(bench.MASKFREE, 0, tmp_path / 'work', data, iters=7)
+    called = []
+
+    def call(run, *command, threads, echo):
+        called.append(command[1])
+        if command[1] == 'train':
+            checkpoint = run.work_dir / 'iter_7.pth'
+            (run.work_dir / 'last_checkpoint').write_text(str(checkpoint))
+            write_log(run, 'a', 'vis_data/scalars.json', dict(loss=1.0, time=0.5))
+        else:
+            write_log(run, 'b', 'b.json', {bench.SCORES['AP']: 0.25, 'time': 1.0})
+
+    monkeypatch.setattr(bench, '_call', call)
+    return run, called
+
+
+def write_log(run, folder, name, line):
+    path = run.work_dir / folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(line) + '\n')
+
+
+def go(run):
+    bench.run_all(run, threads=1, draw=False, echo=False)
+
+
+def test_trains_then_scores_and_says_what_it_was(run):
+    run, called = run
+    go(run)
+    assert called == ['train', 'test']
+    result = run.result()
+    assert result['scores'] == {bench.SCORES['AP']: 0.25}
+    assert result['seconds per iteration'] == 0.5
+    assert result['settings']['iterations'] == 7
+    assert {'commit', 'versions', 'device', 'threads'} <= set(result)
+
+
+def test_a_finished_run_is_not_repeated(run):
+    run, called = run
+    go(run)
+    go(run)
+    assert called == ['train', 'test']
+
+
+def test_a_run_that_was_stopped_while_scoring_is_scored_again(run):
+    run, called = run
+    go(run)
+    run.result_file.unlink()
+    go(run)
+    assert called == ['train', 'test', 'test']
+
+
+def test_a_run_that_was_stopped_in_training_goes_on(run):
+    run, called = run
+    go(run)
+    run.result_file.unlink()
+    (run.work_dir / 'last_checkpoint').write_text(str(run.work_dir / 'iter_4.pth'))
+    go(run)
+    assert called[2:] == ['train', 'test']
+
+
+@pytest.mark.parametrize('change', ['iterations', 'data', 'seed'])
+def test_results_of_other_settings_are_not_taken_for_ours(run, change):
+    run, _ = run
+    go(run)
+    if change == 'data':
+        (run.data_root / 'mini.json').write_text('{"seed": 1}')
+    fields = {**vars(run), 'iters': 8 if change == 'iterations' else 7}
+    fields['seed'] = 1 if change == 'seed' else 0
+    with pytest.raises(SystemExit, match='other settings'):
+        go(bench.Run(**fields))
+
+
+def test_a_run_without_scores_says_where_to_look(run):
+    run, _ = run
+    with pytest.raises(SystemExit, match='holds no scores'):
+        bench.read_scores(run)
+
+
+def test_a_command_that_fails_shows_the_end_of_its_log(tmp_path):
+    run = bench.Run(bench.MASKFREE, 0, tmp_path, tmp_path)
+    with pytest.raises(SystemExit, match=r'(?s)the reason.* failed'):
+        bench._call(run, 'sh', '-c', 'echo the reason; exit 3', threads=1, echo=False)
+
+
+def results(*scores):
+    return [
+        {
+            'scores': {bench.SCORES['AP']: ap, **dict.fromkeys(others(), 0.5)},
+            'seconds per iteration': 0.25,
+        }
+        for ap in scores
+    ]
+
+
+def others():
+    return [key for name, key in bench.SCORES.items() if name != 'AP']
+
+
+def test_table_has_mean_and_spread():
+    text = bench.format_table({'a': results(0.1, 0.2, 0.3), 'b': results(0.4)})
+    lines = text.splitlines()
+    assert lines[2] == '| a | 20.0 ± 10.0 | 50.0 ± 0.0 | 50.0 ± 0.0 | 0.25 |'
+    assert lines[3] == '| b | 40.0 | 50.0 | 50.0 | 0.25 |'
+
+
+def test_table_goes_between_the_marks(tmp_path):
+    path = tmp_path / 'README.md'
+    begin, end = bench.MARKS
+    path.write_text(f'before\n{begin}\nold\n{end}\nafter\n')
+    bench.write_between_marks(path, 'new')
+    assert path.read_text() == f'before\n{begin}\n\nnew\n\n{end}\nafter\n'
+    path.write_text('no marks')
+    with pytest.raises(ValueError, match='lacks the marks'):
+        bench.write_between_marks(path, 'new')
+
+
+def test_readme_has_the_marks():
+    assert all(mark in bench.README.read_text() for mark in bench.MARKS)
+
+
+def test_rows_are_configs_that_exist():
+    assert len(bench.ROWS) == 6
+    for config in bench.ROWS.values():
+        bench.config_path(config)
