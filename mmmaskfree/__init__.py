@@ -22,7 +22,8 @@ def config_path(name: str) -> str:
         The absolute path, in the checkout or in the installed wheel.
 
     Raises:
-        FileNotFoundError: No config has this name; the message lists near ones.
+        FileNotFoundError: No config has this name; the message lists near ones, or
+            says where all of them are.
     """
     stem = name.removesuffix('.py')
     roots = [_PACKAGE / '.mim' / 'configs', _PACKAGE.parent / 'configs']
@@ -35,7 +36,9 @@ def config_path(name: str) -> str:
     import difflib
 
     near = difflib.get_close_matches(stem, known, n=3, cutoff=0.3)
-    raise FileNotFoundError(
-        f'mmmaskfree has no config named {stem!r}. '
-        + (f'Did you mean {", ".join(near)}?' if near else 'None is installed.')
-    )
+    hint = 'None is installed.'
+    if near:
+        hint = f'Did you mean {", ".join(near)}?'
+    elif known:
+        hint = f'Those that there are lie in {next(r for r in roots if r.is_dir())}.'
+    raise FileNotFoundError(f'mmmaskfree has no config named {stem!r}. {hint}')

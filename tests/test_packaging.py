@@ -137,3 +137,15 @@ def test_model_index_lists_configs_that_exist_under_names_in_lower_case():
     for model in models:
         assert model.name == model.name.lower()  # mim lowers what a user types
         assert (ROOT / model.config).is_file(), model.config
+
+
+def test_an_unknown_config_says_where_to_look(tmp_path, monkeypatch):
+    configs = ROOT / 'mmmaskfree' / '.mim' / 'configs'
+    configs = configs if configs.is_dir() else ROOT / 'configs'
+    with pytest.raises(FileNotFoundError, match=f'that there are lie in {configs}'):
+        mmmaskfree.config_path('zzz')
+    with pytest.raises(FileNotFoundError, match=f'Did you mean .*{first_config()}'):
+        mmmaskfree.config_path(first_config() + 'x')
+    monkeypatch.setattr(mmmaskfree, '_PACKAGE', tmp_path / 'mmmaskfree')
+    with pytest.raises(FileNotFoundError, match='None is installed'):
+        mmmaskfree.config_path('zzz')

@@ -39,13 +39,8 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def resume_line(work_dir: str) -> str:
+def resume_line(work_dir: str, launcher: str) -> str:
     """What to type after an interruption."""
-    words = [Path(sys.executable).name, *sys.argv]
-    if '--resume' in words:
-        at = words.index('--resume')
-        value = words[at + 1 : at + 2]
-        del words[at : at + (2 if value and not value[0].startswith('-') else 1)]
     latest = Path(work_dir, 'last_checkpoint')
     if not latest.is_file():
         return (
@@ -54,6 +49,15 @@ def resume_line(work_dir: str) -> str:
             'if need be.'
         )
     kept = Path(latest.read_text().strip()).name
+    if launcher != 'none':
+        # This is one of its processes; how they were started is not known here.
+        return f'Stopped. To go on from {kept}: start it again as before, with --resume'
+    words = [sys.executable, *sys.argv]
+    if '--resume' in words:
+        at = words.index('--resume')
+        value = words[at + 1 : at + 2]
+        del words[at : at + (2 if value and not value[0].startswith('-') else 1)]
+    words = [word for word in words if not word.startswith('--resume=')]
     return f'Stopped. To go on from {kept}: {shlex.join(words)} --resume'
 
 
@@ -83,7 +87,8 @@ def main() -> int:
         build_runner(cfg).train()
     except KeyboardInterrupt:
         if is_main_process():
-            print(f'\n{resume_line(cfg.work_dir)}', file=sys.stderr, flush=True)
+            line = resume_line(cfg.work_dir, args.launcher)
+            print(f'\n{line}', file=sys.stderr, flush=True)
         return 130
     return 0
 

@@ -1,29 +1,28 @@
-"""What ``tools/train.py`` and ``tools/test.py`` have in common."""
+"""What the tools that take a config have in common."""
 
 import argparse
 import difflib
 import os
 from pathlib import Path
+from zipfile import is_zipfile
 
+import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmmaskfree import config_path
-from mmmaskfree.compat.distributed import init_cpu_processes
+from mmmaskfree.compat.distributed import init_cpu_processes, require_launcher
 
 _LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
 
-def base_parser(description: str) -> argparse.ArgumentParser:
-    """The options that training and testing share, with mmdet's names."""
+def config_parser(description: str) -> argparse.ArgumentParser:
+    """A config and ``--cfg-options``, for :func:`read_config`."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         'config', help='path of a config, or the base name of one that ships with us'
-    )
-    parser.add_argument(
-        '--work-dir', help='where logs and checkpoints go; default work_dirs/<config>'
     )
     parser.add_argument(
         '--cfg-options',
@@ -32,6 +31,15 @@ def base_parser(description: str) -> argparse.ArgumentParser:
         metavar='KEY=VALUE',
         help='override fields of the config: model.track_head.num_queries=50; a list '
         'is key="[a,b]", without white space',
+    )
+    return parser
+
+
+def base_parser(description: str) -> argparse.ArgumentParser:
+    """The options that training and testing share, with mmdet's names."""
+    parser = config_parser(description)
+    parser.add_argument(
+        '--work-dir', help='where logs and checkpoints go; default work_dirs/<config>'
     )
     parser.add_argument(
         '--launcher',
@@ -60,7 +68,12 @@ def resolve_config(name: str) -> str:
     if path.is_file():
         return name
     if path.name == name:
-        return config_path(name)
+        try:
+            return config_path(name)
+        except FileNotFoundError:
+            if _near(path, '*.py'):  # a file of the user's own, misspelt
+                raise FileNotFoundError(_missing('config', path, '*.py')) from None
+            raise
     try:
         ours = config_path(path.name)
     except FileNotFoundError:
@@ -69,30 +82,66 @@ def resolve_config(name: str) -> str:
 
 
 def require_checkpoint(name: str) -> None:
-    """See that a checkpoint exists before minutes are spent on building a model.
+    """See that a checkpoint is whole before minutes are spent on building a model.
 
     Args:
         name: A path; an address (``https://...``, ``torchvision://...``) passes.
 
     Raises:
         FileNotFoundError: There is none; the message, one line, lists near names.
+        ValueError: It cannot be read; the message, one line, says why.
     """
+    if '://' in name:
+        return
     path = Path(name)
-    if '://' not in name and not path.is_file():
+    if not path.is_file():
         raise FileNotFoundError(_missing('checkpoint', path, '*.pth'))
+    try:
+        # As mmengine loads it later. Mapped, the tensors are not read: only the
+        # old format, which is no zip, has to be.
+        torch.load(path, map_location='cpu', mmap=is_zipfile(path), weights_only=False)
+    except Exception as error:  # a broken pickle raises anything
+        reason = next(iter(str(error).splitlines()), '')
+        raise ValueError(
+            f'The checkpoint {name} ({path.stat().st_size} bytes) is cut off, or is '
+            f'none: {type(error).__name__}: {reason}'
+        ) from None
+
+
+def _near(path: Path, pattern: str) -> list[str]:
+    there = [p.name for p in path.parent.glob(pattern)]
+    near = difflib.get_close_matches(path.name, there, n=3, cutoff=0.7)
+    return [str(path.parent / name) for name in near]
 
 
 def _missing(what: str, path: Path, pattern: str) -> str:
-    there = [p.name for p in path.parent.glob(pattern)]
-    near = difflib.get_close_matches(path.name, there, n=3, cutoff=0.7)
+    near = _near(path, pattern)
     hint = (
-        f'Did you mean {", ".join(str(path.parent / n) for n in near)}?'
+        f'Did you mean {", ".join(near)}?'
         if near
         else f'{path.parent} holds none.'
         if path.parent.is_dir()
         else f'There is no folder {path.parent} either.'
     )
     return f'There is no {what} {path}. {hint}'
+
+
+def read_config(args: argparse.Namespace) -> Config:
+    """The file, then what ``--cfg-options`` overrides.
+
+    Args:
+        args: Parsed by :func:`config_parser`.
+
+    Returns:
+        The config.
+
+    Raises:
+        FileNotFoundError: See :func:`resolve_config`.
+    """
+    cfg = Config.fromfile(resolve_config(args.config))
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    return cfg
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -106,17 +155,16 @@ def load_config(args: argparse.Namespace) -> Config:
 
     Raises:
         FileNotFoundError: See :func:`resolve_config`.
+        ValueError: See :func:`mmmaskfree.compat.distributed.require_launcher`.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    path = resolve_config(args.config)
-    cfg = Config.fromfile(path)
+    require_launcher(args.launcher)
+    cfg = read_config(args)
     cfg.launcher = args.launcher
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
-        cfg.work_dir = str(Path('work_dirs', Path(path).stem))
+        cfg.work_dir = str(Path('work_dirs', Path(cfg.filename).stem))
     return cfg
 
 

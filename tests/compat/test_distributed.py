@@ -10,7 +10,7 @@ import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.registry import MODEL_WRAPPERS
 
-from mmmaskfree.compat.distributed import init_cpu_processes
+from mmmaskfree.compat.distributed import init_cpu_processes, require_launcher
 
 SLURM = {'SLURM_PROCID': '0', 'SLURM_NTASKS': '1', 'SLURM_LOCALID': '0'}
 MPI = {
@@ -62,9 +62,25 @@ def test_slurm_names_the_first_node(tmp_path, monkeypatch):
     assert os.environ['MASTER_ADDR'] == 'localhost'
 
 
-def test_a_missing_variable_is_named(monkeypatch):
-    with pytest.raises(KeyError, match='SLURM_PROCID'):
-        init_cpu_processes(Config(dict(launcher='slurm')))
+@pytest.mark.parametrize(
+    ('launcher', 'variables', 'starter'),
+    [
+        ('slurm', {**SLURM, 'SLURM_NODELIST': 'n1'}, 'srun'),
+        ('mpi', {**MPI, 'MASTER_ADDR': 'n1'}, 'mpirun'),
+        ('pytorch', {**TORCH, 'MASTER_ADDR': 'n1', 'MASTER_PORT': '1'}, 'torchrun'),
+    ],
+)
+def test_a_missing_variable_is_named(launcher, variables, starter, monkeypatch):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    require_launcher(launcher)
+    require_launcher('none')
+    for name in variables:
+        with monkeypatch.context() as without:
+            without.delenv(name)
+            with pytest.raises(ValueError, match=rf'lacks {name}\. Start .*{starter}'):
+                require_launcher(launcher)
+            require_launcher('none')
 
 
 def test_buffers_are_left_alone_without_a_warning(monkeypatch, mmdet_scope):

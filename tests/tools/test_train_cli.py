@@ -3,7 +3,7 @@
 import importlib.util
 import json
 import os
-import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.evaluator import Evaluator
+from mmengine.registry import EVALUATOR, DefaultScope
 
 import mmmaskfree
 from mmmaskfree.apis.cli import (
@@ -21,6 +23,7 @@ from mmmaskfree.apis.cli import (
     resolve_config,
     use_mixed_precision,
 )
+from mmmaskfree.evaluation.metrics import YouTubeVISMetric
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -180,10 +183,44 @@ def test_ctrl_c_says_how_to_resume(trained, tmp_path):
     line = text.strip().splitlines()[-1]
     assert line.startswith('Stopped. To go on from iter_')
 
-    words = shlex.split(line.partition('.pth: ')[2])
-    assert words[-1] == '--resume'
-    call(*words[1:], cwd=tmp_path)
+    # As printed, in a shell that knows no python.
+    done = subprocess.run(
+        [shutil.which('bash'), '-c', line.partition('.pth: ')[2]],
+        cwd=tmp_path,
+        env=environment(PATH=str(tmp_path)),
+        timeout=180,
+    )
+    assert done.returncode == 0
     assert_same(weights(run), weights(trained))
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'want'),
+    [
+        ([], '--resume'),
+        (['--resume'], '--resume'),
+        (['--resume', 'a.pth', '--amp'], '--amp --resume'),
+        (['--resume', '--amp'], '--amp --resume'),
+        (['--resume=a.pth', '--amp'], '--amp --resume'),
+    ],
+)
+def test_the_resume_line_names_one_checkpoint(arguments, want, tmp_path, monkeypatch):
+    (tmp_path / 'last_checkpoint').write_text('/x/iter_3.pth')
+    monkeypatch.setattr(sys, 'argv', ['/a b/train.py', 'c.py', *arguments])
+    line = load_script(TRAIN).resume_line(str(tmp_path), 'none')
+    command = f"{sys.executable} '/a b/train.py' c.py {want}"
+    assert line == f'Stopped. To go on from iter_3.pth: {command}'
+
+
+def test_with_a_launcher_no_process_knows_the_command(tmp_path, monkeypatch):
+    train = load_script(TRAIN)
+    monkeypatch.setattr(sys, 'argv', ['train.py', 'c.py', '--launcher', 'pytorch'])
+    assert 'nothing to resume' in train.resume_line(str(tmp_path), 'pytorch')
+    (tmp_path / 'last_checkpoint').write_text('/x/iter_3.pth')
+    line = train.resume_line(str(tmp_path), 'pytorch')
+    assert line == (
+        'Stopped. To go on from iter_3.pth: start it again as before, with --resume'
+    )
 
 
 def test_test_script_scores_a_checkpoint(trained, tmp_path):
@@ -194,6 +231,53 @@ def test_test_script_scores_a_checkpoint(trained, tmp_path):
     want = (points @ got['line.weight'][0] + got['line.bias']).sum()
     (path,) = (tmp_path / 'run').glob('*/*.json')
     assert json.loads(path.read_text())['toy_sum'] == pytest.approx(want.item())
+
+
+def test_ctrl_c_while_testing(trained, tmp_path):
+    run = tmp_path / 'run'
+    slow = ['--cfg-options', 'test_dataloader.dataset.delay=60']
+    process = subprocess.Popen(
+        [sys.executable, TEST, TOY, trained / 'iter_6.pth', '--work-dir', run, *slow],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list(run.glob('*/*.log')) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, text = process.communicate(timeout=50)
+    assert process.returncode == 130, text
+    assert 'Traceback' not in text
+    assert text.strip().splitlines()[-1] == 'Stopped: nothing is scored.'
+
+
+@pytest.mark.parametrize('content', ['cut off', 'a page', 'empty', 'cut off, old'])
+@pytest.mark.parametrize('script', [TEST, TRAIN])
+def test_a_broken_checkpoint_is_one_line(
+    script, content, trained, tmp_path, monkeypatch, capsys
+):
+    whole = trained / 'iter_6.pth'
+    if 'old' in content:
+        whole = tmp_path / 'old.pth'
+        torch.save({'a': torch.ones(9)}, whole, _use_new_zipfile_serialization=False)
+    require_checkpoint(str(whole))
+    data = whole.read_bytes()
+    broken = tmp_path / 'broken.pth'
+    kinds = {'a page': b'<html>404</html>', 'empty': b''}
+    broken.write_bytes(kinds.get(content, data[: len(data) // 2]))
+
+    monkeypatch.syspath_prepend(str(HERE))
+    arguments = [broken] if script == TEST else ['--resume', broken]
+    arguments = [script, TOY, *arguments, '--work-dir', tmp_path / 'run']
+    monkeypatch.setattr(sys, 'argv', [str(x) for x in arguments])
+    with pytest.raises(SystemExit, match='2'):
+        load_script(script).main()
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    said = f'error: The checkpoint {broken} ({broken.stat().st_size} bytes) is cut off'
+    assert line.startswith(f'{script.name}: {said}')
 
 
 def test_a_wrong_path_is_one_line(tmp_path):
@@ -212,6 +296,8 @@ def test_a_wrong_path_is_one_line(tmp_path):
         (TRAIN, [TOY, '--auto-scale-lr'], 'no auto_scale_lr.base_batch_size'),
         (TEST, [TOY, 'iter_9.pth'], 'no checkpoint iter_9.pth'),
         (TEST, [TOY, 'iter_9.pth', '--out', 'a.json'], 'should end with .pkl'),
+        (TRAIN, [TOY, '--launcher', 'pytorch'], 'the environment lacks RANK, WORLD'),
+        (TEST, [TOY, 'a.pth', '--launcher', 'slurm'], 'lacks SLURM_PROCID, SLURM_N'),
     ],
 )
 def test_wrong_arguments(script, arguments, message, tmp_path, monkeypatch, capsys):
@@ -219,18 +305,79 @@ def test_wrong_arguments(script, arguments, message, tmp_path, monkeypatch, caps
         plain = tmp_path / 'plain.py'
         plain.write_text('model = dict()')
         arguments = [plain, *arguments[1:]]
+    for name in os.environ:
+        if name in ('RANK', 'WORLD_SIZE') or name.startswith('SLURM_'):
+            monkeypatch.delenv(name)
     monkeypatch.syspath_prepend(str(HERE))
     monkeypatch.setattr(sys, 'argv', [str(script), *map(str, arguments)])
     with pytest.raises(SystemExit, match='2'):
         load_script(script).main()
-    assert message in capsys.readouterr().err
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith(f'{script.name}: error: ')
+    assert message in line
 
 
-def test_format_only_tells_every_metric_where_to_write():
-    cfg = Config(dict(work_dir='w', test_evaluator=[{}, dict(outfile_prefix='p')]))
-    load_script(TEST).format_only(cfg)
-    assert [e.format_only for e in cfg.test_evaluator] == [True, True]
-    assert [e.outfile_prefix for e in cfg.test_evaluator] == ['w/results', 'p']
+OURS = 'mmmaskfree.YouTubeVISMetric'
+DUMP = dict(type='mmmaskfree.DumpTrackResults', out_file_path='a.pkl')
+
+
+@pytest.mark.parametrize('wrapped', [False, True])
+def test_format_only_tells_the_metrics_that_take_it_where_to_write(wrapped):
+    metrics = [dict(type=OURS), DUMP, dict(type='YouTubeVISMetric', outfile_prefix='p')]
+    if wrapped:
+        metrics = dict(type='Evaluator', metrics=metrics)
+    cfg = Config(dict(work_dir='w', default_scope='mmdet', test_evaluator=metrics))
+    assert load_script(TEST).format_only(cfg) == [DUMP['type']]
+
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        evaluator = cfg.test_evaluator
+        built = EVALUATOR.build(evaluator) if wrapped else Evaluator(evaluator)
+    ours, theirs = built.metrics
+    assert isinstance(ours, YouTubeVISMetric)
+    assert type(theirs).__module__.startswith('mmdet.')
+    assert (ours.format_only, ours.outfile_prefix) == (True, 'w/results')
+    assert (theirs.format_only, theirs.outfile_prefix) == (True, 'p')
+
+
+class OfItsOwn(YouTubeVISMetric):
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**kwargs)
+
+
+def test_format_only_reaches_metrics_that_derive_from_ours():
+    cfg = Config(dict(work_dir='w', test_evaluator=dict(type=OfItsOwn)))
+    assert load_script(TEST).format_only(cfg) == []
+    assert Evaluator(cfg.test_evaluator).metrics[0].format_only
+
+
+def test_format_only_without_a_metric_that_writes():
+    cfg = Config(dict(work_dir='w', test_evaluator=dict(DUMP)))
+    with pytest.raises(ValueError, match='DumpTrackResults writes no file'):
+        load_script(TEST).format_only(cfg)
+    cfg = Config(dict(work_dir='w', test_evaluator=dict(type='NoSuchMetric')))
+    with pytest.raises(ValueError, match='no metric NoSuchMetric'):
+        load_script(TEST).format_only(cfg)
+
+
+def test_what_was_left_out_and_where_it_drew_is_said(trained, tmp_path):
+    config = tmp_path / 'two.py'
+    metrics = [dict(type='mmengine.ToySum'), dict(type='mmengine.ToyFile')]
+    # Points are no videos: none is drawn.
+    hooks = dict(visualization=dict(type=load_script(TEST).HOOK, max_videos=0))
+    config.write_text(
+        f'_base_ = {str(TOY)!r}\ntest_evaluator = {metrics}\ndefault_hooks = {hooks}'
+    )
+    run = tmp_path / 'run'
+    text = call(
+        *(TEST, config, trained / 'iter_6.pth', '--work-dir', run),
+        *('--format-only', '--show-dir', 'pictures'),
+        cwd=tmp_path,
+    )
+    assert '--format-only leaves out mmengine.ToySum' in text
+    assert 'toy_sum' not in text
+    float((run / 'results.txt').read_text())
+    (log,) = run.glob('*/*.log')
+    assert text.strip().endswith(f'The videos are drawn in {log.parent / "pictures"}')
 
 
 def test_show_dir_draws_with_our_hook():
@@ -259,6 +406,18 @@ def test_a_base_name_is_one_of_our_configs(tmp_path, monkeypatch):
         resolve_config('maskfree-a_r5')
     with pytest.raises(FileNotFoundError, match=f'Did you mean {ours}'):
         resolve_config('wrong/maskfree-a_r50.py')
+
+
+def test_a_misspelt_base_name_may_be_a_file_here(tmp_path, monkeypatch):
+    (tmp_path / 'my_videos.py').touch()
+    monkeypatch.chdir(tmp_path)
+    for name in ('my_vidoes.py', 'my_videos'):
+        with pytest.raises(FileNotFoundError) as raised:
+            resolve_config(name)
+        want = f'There is no config {name}. Did you mean my_videos.py?'
+        assert str(raised.value) == want
+    with pytest.raises(FileNotFoundError, match='mmmaskfree has no config'):
+        resolve_config('maskfree-mask2former_r50.py')
 
 
 def test_an_address_is_not_looked_for_on_disk():

@@ -111,3 +111,20 @@ def test_a_model_without_colour_cues_is_told_what_to_set(tool, config, tmp_path)
     option = 'model.data_preprocessor.type=TrackDataPreprocessor'
     with pytest.raises(SystemExit, match='MaskFreeTrackDataPreprocessor'):
         tool.main([config, '--out', str(tmp_path), '--cfg-options', option])
+
+
+def test_a_base_name_and_options_as_in_training(tool, config, tmp_path, monkeypatch):
+    monkeypatch.setattr('mmmaskfree.apis.cli.config_path', lambda name: config)
+    monkeypatch.chdir(tmp_path)
+    frames = 'train_dataloader.dataset.pipeline.0.num_frames=2'
+    tool.main(['tiny', '--num', '1', '--cfg-options', frames])
+    (picture,) = _pictures(tmp_path / 'work_dirs' / 'tiny' / 'browse').values()
+    assert picture.shape[1] == 2 * 320 + 6 + 20
+
+
+def test_a_wrong_path_is_one_line(tool, config, capsys):
+    with pytest.raises(SystemExit, match='2'):
+        tool.main([config.replace('tiny', 'tinny')])
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert 'error: There is no config' in line
+    assert line.endswith(f'Did you mean {config}?')

@@ -10,21 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.config import Config, DictAction
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
 from mmengine.utils import track_iter_progress
 
+from mmmaskfree.apis.cli import config_parser, read_config
 from mmmaskfree.registry import DATASETS, MODELS
 from mmmaskfree.structures import ColorCues
 from mmmaskfree.visualization import cue_strip, find_cues, write_image
 from mmmaskfree.visualization.hook import annotated_bboxes, video_name
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file')
+def make_parser() -> argparse.ArgumentParser:
+    parser = config_parser(__doc__)
     parser.add_argument(
         '--split', choices=('train', 'val'), default='train', help='whose data set'
     )
@@ -34,13 +33,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--out', help='folder; default work_dirs/<config>/browse')
     parser.add_argument('--seed', type=int, default=0, help='of clips and augmentation')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override settings of the config, key=value',
-    )
-    return parser.parse_args(argv)
+    return parser
 
 
 def cue_options(supervision: dict | None) -> tuple[dict, dict]:
@@ -119,10 +112,12 @@ def draw_item(item, preprocessor, options, classes, max_frames, seed) -> np.ndar
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_args(argv)
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    try:
+        cfg = read_config(args)
+    except FileNotFoundError as error:
+        parser.error(str(error))
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     set_random_seed(args.seed)
 
