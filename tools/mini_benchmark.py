@@ -34,8 +34,8 @@ README = ROOT / 'README.md'
 RECEIPT = ROOT / 'docs' / 'receipts' / 'mini.json'
 MARKS = ('<!-- mini table: begin -->', '<!-- mini table: end -->')
 
-MASKFREE = 'maskfree-mask2former_r18_1xb4-1k_mini'
-TWIN = 'mask2former_r18_1xb4-1k_mini_masks'
+MASKFREE = 'maskfree-mask2former_r18_1xb6-1k_mini'
+TWIN = 'mask2former_r18_1xb6-1k_mini_masks'
 ROWS = {
     'filled box (floor)': f'{MASKFREE}_filled-box',
     'projection': f'{MASKFREE}_projection',

@@ -50,8 +50,64 @@ def _sum_over_processes(values: Tensor) -> Tensor:
     return values
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """Matched logits (G, T, h, w); to which track and decoder layer each belongs."""
+
+    logits: Tensor
+    track_index: Tensor
+    layer_index: Tensor
+    num_layers: int
+
+
+class _Supervision(nn.Module):
+    """What both kinds share: a start from the filled boxes.
+
+    A network that starts from random weights needs it: projection alone is
+    satisfied by one painted row and one painted column, and the matching of
+    queries to tracks settles sooner on boxes than on masks.
+    """
+
+    needs_masks: bool
+
+    def __init__(self, box_warmup_iters: int, box_warmup_weight: float) -> None:
+        super().__init__()
+        self.box_warmup_iters = box_warmup_iters
+        self.box_warmup_weight = box_warmup_weight
+
+    def _is_warming_up(self, step: int | None) -> bool:
+        return step is not None and step < self.box_warmup_iters
+
+    def _filled_box(
+        self, rows: _Rows, tracks: Tracks, stride: float, step: int | None
+    ) -> dict[str, Tensor]:
+        """Dice and cross-entropy with the filled box; zero once it is over."""
+        if not self.box_warmup_iters:
+            return {}
+        logits = rows.logits
+        if not self._is_warming_up(step):  # the key stays in the log
+            return _by_layer('loss_box', logits.new_zeros(rows.num_layers))
+        box_masks = boxes_to_masks(tracks.boxes, logits.shape[-2:], stride)
+        filled = box_masks[rows.track_index].to(logits.dtype)
+        with torch.autocast(logits.device.type, enabled=False):
+            entropy = F.binary_cross_entropy_with_logits(
+                logits, filled, reduction='none'
+            ).mean((-2, -1))
+        share = logits.sigmoid()
+        overlap = (share * filled).sum((-2, -1))
+        dice = 1 - (2 * overlap + 1) / (share + filled).sum((-2, -1)).add(1)
+        values = dice + entropy  # (G, T)
+        counts = torch.ones_like(values)
+        both = values.new_zeros(rows.num_layers, 2).index_add(
+            0, rows.layer_index, torch.stack((values.sum(1), counts.sum(1)), dim=1)
+        )
+        count = _sum_over_processes(both[:, 1]).clamp(min=1)
+        mean = both[:, 0] / count * get_world_size()
+        return _by_layer('loss_box', self.box_warmup_weight * mean)
+
+
 @MODELS.register_module()
-class MaskFreeSupervision(nn.Module):
+class MaskFreeSupervision(_Supervision):
     """Supervise masks by boxes and colours (paper Eq. 8).
 
     Args:
@@ -59,9 +115,8 @@ class MaskFreeSupervision(nn.Module):
         loss_pairwise: Config of :class:`ColorPairwiseLoss`, or None without it.
         loss_temporal: Config of :class:`TKLoss`, or None without it.
         box_warmup_iters: For so many steps the filled box is the target, with
-            dice and cross-entropy, instead of the three losses. A network that
-            starts from random weights needs it: projection alone is satisfied
-            by one painted row and one painted column.
+            dice and cross-entropy, instead of the three losses: for networks
+            that start from random weights.
         box_warmup_weight: Weight of both of these, as Mask2Former's masks have.
     """
 
@@ -75,15 +130,13 @@ class MaskFreeSupervision(nn.Module):
         box_warmup_iters: int = 0,
         box_warmup_weight: float = 5.0,
     ) -> None:
-        super().__init__()
+        super().__init__(box_warmup_iters, box_warmup_weight)
         self.loss_projection = MODELS.build(loss_projection)
         self.consistency = nn.ModuleDict()
         if loss_pairwise is not None:
             self.consistency['pairwise'] = MODELS.build(loss_pairwise)
         if loss_temporal is not None:
             self.consistency['temporal'] = MODELS.build(loss_temporal)
-        self.box_warmup_iters = box_warmup_iters
-        self.box_warmup_weight = box_warmup_weight
 
     def forward(
         self,
@@ -138,17 +191,15 @@ class MaskFreeSupervision(nn.Module):
         logits = full_precision(logits)
         box_masks = boxes_to_masks(tracks.boxes, logits.shape[-2:], stride)
         rows = _Rows(logits, track_index, layer_index, num_layers)
-        in_box_warmup = step is not None and step < self.box_warmup_iters
+        muted = self._is_warming_up(step)
         # During the box warm-up the three losses are watched, not followed.
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not in_box_warmup):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not muted):
             results = self._maskfree(rows, box_masks, tracks, cues, step)
-        if in_box_warmup:
+        if muted:
             for name in results:
                 if 'loss' in name:
                     results[name] = torch.zeros_like(results[name])
-        if self.box_warmup_iters:  # the key stays in the log when it is over
-            target = box_masks if in_box_warmup else None
-            results |= self._filled_box(rows, target)
+        results |= self._filled_box(rows, tracks, stride, step)
         # Every process owes a gradient to every parameter.
         results['loss_projection'] = results['loss_projection'] + logits.sum() * 0
         results['box_fill'] = _box_fill(rows, box_masks)
@@ -205,38 +256,6 @@ class MaskFreeSupervision(nn.Module):
             results[name] = values[-1].detach()
         return results | stats
 
-    def _filled_box(self, rows: _Rows, target: Tensor | None) -> dict[str, Tensor]:
-        """Dice and cross-entropy with the filled box; zero once it is over."""
-        logits = rows.logits
-        if target is None:
-            return _by_layer('loss_box', logits.new_zeros(rows.num_layers))
-        filled = target[rows.track_index].to(logits.dtype)
-        with torch.autocast(logits.device.type, enabled=False):
-            entropy = F.binary_cross_entropy_with_logits(
-                logits, filled, reduction='none'
-            ).mean((-2, -1))
-        share = logits.sigmoid()
-        overlap = (share * filled).sum((-2, -1))
-        dice = 1 - (2 * overlap + 1) / (share + filled).sum((-2, -1)).add(1)
-        values = dice + entropy  # (G, T)
-        counts = torch.ones_like(values)
-        both = values.new_zeros(rows.num_layers, 2).index_add(
-            0, rows.layer_index, torch.stack((values.sum(1), counts.sum(1)), dim=1)
-        )
-        count = _sum_over_processes(both[:, 1]).clamp(min=1)
-        mean = both[:, 0] / count * get_world_size()
-        return _by_layer('loss_box', self.box_warmup_weight * mean)
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Matched logits (G, T, h, w); to which track and decoder layer each belongs."""
-
-    logits: Tensor
-    track_index: Tensor
-    layer_index: Tensor
-    num_layers: int
-
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
     return part / whole.clamp(min=1)
@@ -264,7 +283,7 @@ def _box_fill(rows: _Rows, box_masks: Tensor) -> Tensor:
 
 
 @MODELS.register_module()
-class MaskSupervision(nn.Module):
+class MaskSupervision(_Supervision):
     """Supervise masks by masks: the fully supervised twin.
 
     As Mask2Former does, with cross-entropy and dice at points that are sampled
@@ -278,6 +297,9 @@ class MaskSupervision(nn.Module):
         num_points: Points per track and frame.
         oversample_ratio: Candidates per point, >= 1.
         importance_sample_ratio: Share of the points taken by uncertainty, 0..1.
+        box_warmup_iters: As :class:`MaskFreeSupervision`'s, so that twins from
+            random weights begin alike.
+        box_warmup_weight: As :class:`MaskFreeSupervision`'s.
     """
 
     needs_masks = True
@@ -289,8 +311,10 @@ class MaskSupervision(nn.Module):
         num_points: int = 12544,
         oversample_ratio: float = 3.0,
         importance_sample_ratio: float = 0.75,
+        box_warmup_iters: int = 0,
+        box_warmup_weight: float = 5.0,
     ) -> None:
-        super().__init__()
+        super().__init__(box_warmup_iters, box_warmup_weight)
         self.loss_mask = MODELS.build(
             loss_mask
             or dict(
@@ -338,14 +362,24 @@ class MaskSupervision(nn.Module):
             track_index = torch.arange(len(logits), device=logits.device)
         if layer_index is None:
             layer_index = torch.zeros_like(track_index)
-        with torch.autocast(logits.device.type, enabled=False):
-            logits = logits.float()
-            layers = [
-                self._one_layer(logits[rows], tracks.masks[track_index[rows]])
-                for rows in (layer_index == layer for layer in range(num_layers))
-            ]
+        if step is None:
+            step = current_step()
+        logits = logits.float()
+        rows = _Rows(logits, track_index, layer_index, num_layers)
+        if self._is_warming_up(step):
+            mask = dice = logits.new_zeros(num_layers) + logits.sum() * 0
+        else:
+            with torch.autocast(logits.device.type, enabled=False):
+                layers = [
+                    self._one_layer(logits[chosen], tracks.masks[track_index[chosen]])
+                    for chosen in (layer_index == index for index in range(num_layers))
+                ]
             mask, dice = (torch.stack(values) for values in zip(*layers, strict=True))
-            return _by_layer('loss_mask', mask) | _by_layer('loss_dice', dice)
+        return (
+            _by_layer('loss_mask', mask)
+            | _by_layer('loss_dice', dice)
+            | self._filled_box(rows, tracks, stride, step)
+        )
 
     def _one_layer(self, logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         frames = logits.flatten(0, 1).unsqueeze(1)  # (G * T, 1, h, w)

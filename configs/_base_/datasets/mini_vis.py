@@ -2,8 +2,8 @@
 dataset_type = 'mmmaskfree.YouTubeVISDataset'
 data_root = 'data/mini/'
 metainfo = dict(classes=('frame', 'star', 'ring', 'crescent', 'cross'))
-num_frames = 5
-batch_size = 4
+num_frames = 3
+batch_size = 6
 
 load_clip = [
     dict(

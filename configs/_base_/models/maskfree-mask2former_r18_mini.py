@@ -82,7 +82,7 @@ model = dict(
             loss_projection=dict(type='mmmaskfree.BoxProjectionLoss', loss_weight=5.0),
             loss_pairwise=dict(type='mmmaskfree.ColorPairwiseLoss', loss_weight=5.0),
             loss_temporal=dict(type='mmmaskfree.TKLoss', loss_weight=0.5),
-            box_warmup_iters=150,
+            box_warmup_iters=400,
         ),
         # 10 queries x 5 classes: all of them, so that the tube IoU sees every query.
         test_cfg=dict(max_per_video=50),

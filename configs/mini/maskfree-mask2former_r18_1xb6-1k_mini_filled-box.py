@@ -1,5 +1,5 @@
 # The floor: the filled box is taken for the mask, from the first step to the last.
-_base_ = './maskfree-mask2former_r18_1xb4-1k_mini.py'
+_base_ = './maskfree-mask2former_r18_1xb6-1k_mini.py'
 
 model = dict(
     track_head=dict(

@@ -1,12 +1,17 @@
 # The ceiling: the same network, clips and schedule, supervised by masks.
-_base_ = './maskfree-mask2former_r18_1xb4-1k_mini.py'
+_base_ = './maskfree-mask2former_r18_1xb6-1k_mini.py'
 
 model = dict(
     data_preprocessor=dict(type='TrackDataPreprocessor'),  # needs no colours
     track_head=dict(
         supervision=dict(
-            _delete_=True, type='mmmaskfree.MaskSupervision', num_points=1024
+            _delete_=True,
+            type='mmmaskfree.MaskSupervision',
+            num_points=1024,
+            box_warmup_iters=400,
         ),
+        # The first iterations are those of the other rows, to the bit.
+        train_cfg=dict(assigner=dict(type='mmmaskfree.BoxMaskSequenceAssigner')),
     ),
 )
 load_clip = _base_.load_clip
