@@ -13,6 +13,7 @@ import json
 import os
 import pickle
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -116,11 +117,22 @@ def make_data(root: Path) -> None:
     )
 
 
-def run_all(run: Run, *, threads: int, draw: bool, echo: bool) -> None:
+def run_all(
+    run: Run, *, threads: int, draw: bool, echo: bool, trunk: Run | None = None
+) -> None:
     """Train, then score on the test clips; nothing is chosen by that score.
 
     What a stopped run has done is kept: it goes on from its newest checkpoint, or
     with the scoring.
+
+    Args:
+        run: What to do.
+        threads: For the training; workers have one each.
+        draw: Draw some test clips.
+        echo: Show the progress.
+        trunk: A finished run of the same seed and data. All rows of the table
+            start with the same iterations, to the bit: those of the box warm-up,
+            which are taken from here.
 
     Raises:
         SystemExit: A command failed, or the folder holds a run of other settings.
@@ -139,6 +151,8 @@ def run_all(run: Run, *, threads: int, draw: bool, echo: bool) -> None:
     begun.write_text(json.dumps(settings, indent=1) + '\n')
     last = f'iter_{settings["iterations"]}.pth'
     if run.checkpoint is None or run.checkpoint.name != last:
+        if trunk is not None and run.checkpoint is None:
+            branch_off(run, trunk)
         print(f'== Training {run.config}, seed {run.seed}', flush=True)
         _call(run, *_train_command(run), threads=threads, echo=echo)
     print(f'== Scoring {run.config}, seed {run.seed}, on the test clips', flush=True)
@@ -157,9 +171,21 @@ def run_all(run: Run, *, threads: int, draw: bool, echo: bool) -> None:
     run.result_file.write_text(json.dumps(result, indent=1) + '\n')
 
 
+def branch_off(run: Run, trunk: Run) -> None:
+    """Begin with the checkpoint that the trunk wrote at the end of the warm-up."""
+    supervision = Config.fromfile(config_path(MASKFREE)).model.track_head.supervision
+    name = f'iter_{supervision.box_warmup_iters}.pth'
+    source, copy = trunk.work_dir / name, run.work_dir / name
+    if source.exists():  # a short trial ends before
+        shutil.copyfile(source, copy)
+        (run.work_dir / 'last_checkpoint').write_text(str(copy))
+
+
 def _train_command(run: Run) -> list[str]:
     options = {
         'randomness.seed': run.seed,
+        # Others branch off from the end of the warm-up: see branch_off.
+        'default_hooks.checkpoint.max_keep_ckpts': -1,
         'train_dataloader.dataset.data_root': run.data_root,
         'val_dataloader.dataset.data_root': run.data_root,
     }
@@ -283,7 +309,8 @@ def demo(args: argparse.Namespace) -> None:
         for name, config in (('boxes', MASKFREE), ('masks', TWIN))
     }
     for run in runs.values():
-        run_all(run, threads=_threads(1), draw=True, echo=True)
+        trunk = None if run is runs['boxes'] else runs['boxes']
+        run_all(run, threads=_threads(1), draw=True, echo=True, trunk=trunk)
         plot_curves(scalar_files(run), run.work_dir / 'curves.png')
     compare(runs, args.data, folder / 'comparison')
 
@@ -385,17 +412,29 @@ def table(args: argparse.Namespace) -> None:
         ]
         for name, config in ROWS.items()
     }
+    trunks, *others = runs.values()
     # Seed by seed, so that a table that is stopped early compares whole rows.
-    queue = [row[index] for index in range(len(args.seeds)) for row in runs.values()]
+    branches = [row[index] for index in range(len(args.seeds)) for row in others]
+    trunk_of = {trunk.seed: trunk for trunk in trunks}
     start = time.monotonic()
 
     def one(run: Run) -> None:
-        run_all(run, threads=_threads(args.jobs), draw=False, echo=False)
+        trunk = trunk_of[run.seed]
+        run_all(
+            run,
+            threads=_threads(args.jobs),
+            draw=False,
+            echo=False,
+            trunk=None if run is trunk else trunk,
+        )
 
+    done, total = 0, len(trunks) + len(branches)
     with ThreadPoolExecutor(args.jobs) as pool:
-        for done, _ in enumerate(pool.map(one, queue), start=1):
-            left = (time.monotonic() - start) / done * (len(queue) - done) / 60
-            print(f'== {done} of {len(queue)} runs, {left:.0f} min left', flush=True)
+        for queue in (trunks, branches):
+            for _ in pool.map(one, queue):
+                done += 1
+                minutes = (time.monotonic() - start) / done * (total - done) / 60
+                print(f'== {done} of {total} runs, {minutes:.0f} min left', flush=True)
 
     results = {name: [run.result() for run in row] for name, row in runs.items()}
     text = format_table(results)

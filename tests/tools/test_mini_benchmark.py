@@ -93,6 +93,18 @@ def test_results_of_other_settings_are_not_taken_for_ours(run, change):
         go(bench.Run(**fields))
 
 
+def test_a_row_goes_on_from_the_warmup_of_its_trunk(run, tmp_path):
+    run, _ = run
+    go(run)
+    name = 'iter_400.pth'  # the mini config's box_warmup_iters
+    (run.work_dir / name).write_text('weights')
+    row = bench.Run(bench.TWIN, 0, tmp_path / 'row', run.data_root, iters=7)
+    row.work_dir.mkdir()
+    bench.branch_off(row, run)
+    assert row.checkpoint == row.work_dir / name
+    assert row.checkpoint.read_text() == 'weights'
+
+
 def test_a_run_without_scores_says_where_to_look(run):
     run, _ = run
     with pytest.raises(SystemExit, match='holds no scores'):
