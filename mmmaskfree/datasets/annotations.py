@@ -13,14 +13,17 @@ Letters: ``t`` frame of a video, counted from 0; boxes in the file are
 
 import difflib
 import json
-import math
 import os.path
+import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from pathlib import Path
+from reprlib import repr as _short  # of what may be as long as the file
 from typing import Any, Literal
 
+import numpy as np
 from mmengine import fileio
 from pycocotools import mask as mask_utils
 
@@ -31,6 +34,15 @@ MaskUse = Literal['drop', 'keep', 'require']
 
 # LoadTrackAnnotations stores track ids as int32.
 _MAX_INSTANCE_ID = 2**31 - 1
+# Longest side of a frame in pixels: areas stay far below what RLE counts in.
+_MAX_SIDE = 2**14
+# How far a polygon may reach outside its frame, as a share of the longer side.
+_POLYGON_MARGIN = 0.1
+
+_EMPTY = 'has a box, and a mask without a pixel'
+_NO_MASK = (
+    'Add the mask, write null for the box, or learn from boxes (load_masks=False)'
+)
 
 # What each mendable problem says when it is counted in the log.
 MENDED = {
@@ -40,6 +52,8 @@ MENDED = {
     'box-from-mask': "objects have a mask but no box: the box is the mask's",
     'mask-missing': 'boxes have no mask although others have: evaluation takes '
     'these objects as not visible in that frame',
+    'mask-empty': 'boxes have a mask without a pixel, which counts as none: '
+    'evaluation takes these objects as not visible in that frame',
     'category-skipped': 'annotations have a category outside the classes and '
     'were skipped',
     'class-unused': 'classes are no category of the file',
@@ -72,7 +86,8 @@ class Problem:
 
     def __str__(self) -> str:
         place = ': '.join(part for part in (self.file, self.entry) if part)
-        return f'{place}: {self.what}. {self.mend}.'
+        end = '' if self.mend.endswith('?') else '.'
+        return f'{place}: {self.what}. {self.mend}{end}'
 
 
 class AnnotationError(ValueError):
@@ -194,9 +209,13 @@ class _Reader:
         self.result = VideoAnnotations()
         self.labels: dict[int, int | None] = {}  # category id -> label
         self.videos: dict[int, dict] = {}  # video id -> video, without its faults
-        self.faulty_videos: set[int] = set()  # their annotations are not judged
+        # Ids of videos whose annotations are not judged, and of those that may show
+        # objects that were refused; None where the fault hides which video it is.
+        self.faulty_videos: set[int | None] = set()
+        self.refused: set[int | None] = set()
         # (video id, id in the file) -> category id, in order of appearance
         self.tracks: dict[tuple[int, int], int] = {}
+        self.sound_texts: Mapping[str, int] = {}
         self.num_masks = 0
         self.unmasked: list[str] = []
 
@@ -211,6 +230,8 @@ class _Reader:
                 if isinstance(annotation, dict):
                     for key in ('segmentations', 'segmentation', 'areas', 'area'):
                         annotation.pop(key, None)
+        else:
+            self.sound_texts = _sound_texts(_texts_of(annotations))
         self._read_categories(self._list(data, 'categories'))
         raw_videos = self._list(data, 'videos')
         if not raw_videos and not self.result.errors:
@@ -220,7 +241,7 @@ class _Reader:
         if data.get('images'):
             images = self._list(data, 'images')
             self._read_coco_videos(raw_videos, images)
-            known = {image.get('id') for image in images if isinstance(image, dict)}
+            known = {image.get('id') for image in images if _has_id(image)}
             self._read_coco_annotations(annotations, known)
         else:
             self._read_videos(raw_videos)
@@ -248,14 +269,24 @@ class _Reader:
                 'missing-file',
                 '',
                 'there is no such file',
-                f'Did you mean {" or ".join(near)}'
+                f'Did you mean {" or ".join(near)}?'
                 if near
                 else 'Check data_root and ann_file',
             )
             return None
         try:
-            data = json.loads(fileio.get(self.file, backend_args=self.backend_args))
-        except ValueError as error:  # also what is not UTF-8
+            text = fileio.get(self.file, backend_args=self.backend_args)
+        except OSError as error:
+            self._error(
+                'unreadable-file',
+                '',
+                f'it cannot be read ({error.strerror or error})',
+                'Check its permissions and its disk',
+            )
+            return None
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:  # also what is not UTF-8
             self._error(
                 'broken-json',
                 '',
@@ -322,7 +353,7 @@ class _Reader:
                     entry,
                     f'has no {key!r}'
                     if found is None
-                    else f'its {key!r} is {found!r}, not {name}',
+                    else f'its {key!r} is {_short(found)}, not {name}',
                     f'Give it {key!r}, {name}',
                 )
         return good
@@ -393,9 +424,8 @@ class _Reader:
         seen: dict[int, str] = {}
         num_images = 0
         for i, video in enumerate(videos):
-            entry = f'videos[{i}]'
-            if isinstance(video, dict) and isinstance(video.get('id'), int):
-                entry += f' (id {video["id"]})'
+            entry = _entry('videos', i, video)
+            if _has_id(video):
                 self.faulty_videos.add(video['id'])
             if not self._fields(entry, video, ['id', 'width', 'height']):
                 continue
@@ -410,15 +440,18 @@ class _Reader:
                     'Give it the path of every frame, relative to the image folder',
                 )
                 continue
-            length = video.get('length', len(names))
-            if length != len(names):
-                self._error(
-                    'length',
-                    entry,
-                    f"its 'length' is {length}, 'file_names' has {len(names)} entries",
-                    'Make them agree',
-                )
-                continue
+            if video.get('length') is not None:  # it says nothing new
+                if not self._fields(entry, video, ['length']):
+                    continue
+                if video['length'] != len(names):
+                    self._error(
+                        'length',
+                        entry,
+                        f"its 'length' is {_short(video['length'])}, 'file_names' has "
+                        f'{len(names)} entries',
+                        'Make them agree',
+                    )
+                    continue
             if not self._unique(entry, video['id'], seen):
                 continue
             frames = [
@@ -432,35 +465,32 @@ class _Reader:
         seen: dict[int, str] = {}
         entries: dict[int, str] = {}
         for i, video in enumerate(videos):
-            entry = f'videos[{i}]'
+            entry = _entry('videos', i, video)
             if self._fields(entry, video, ['id']) and self._unique(
-                f'{entry} (id {video["id"]})', video['id'], seen
+                entry, video['id'], seen
             ):
-                entries[video['id']] = seen[video['id']]
+                entries[video['id']] = entry
         frames: dict[int, dict[int, tuple]] = defaultdict(dict)
         frame_entries: dict[tuple[int, int], str] = {}
         seen_images: dict[int, str] = {}
         for i, image in enumerate(images):
-            entry = f'images[{i}]'
-            if isinstance(image, dict) and 'id' in image:
-                entry += f' (id {image["id"]})'
+            entry = _entry('images', i, image)
             ints = ['id', 'video_id', 'frame_id', 'width', 'height']
             if not self._fields(entry, image, ints, ['file_name']):
-                if isinstance(image, dict):
-                    self.faulty_videos.add(image.get('video_id'))
+                self._refuse_image(image)
                 continue
             video_id, frame_id = image['video_id'], image['frame_id']
             if video_id not in entries:
                 self._error(
                     'unknown-video',
                     entry,
-                    f'belongs to video {video_id}, which is not in the file',
+                    f'belongs to video {_short(video_id)}, which is not in the file',
                     "Add the video to 'videos' or remove the image",
                 )
-                self.faulty_videos.add(video_id)
+                self._refuse_image(image)
                 continue
             if not self._unique(entry, image['id'], seen_images):
-                self.faulty_videos.add(video_id)
+                self._refuse_image(image)
                 continue
             if frame_id in frames[video_id]:
                 self._error(
@@ -470,7 +500,7 @@ class _Reader:
                     f'{frame_entries[video_id, frame_id]}',
                     'Frames of a video are numbered once each',
                 )
-                self.faulty_videos.add(video_id)
+                self._refuse_image(image)
                 continue
             frame_entries[video_id, frame_id] = entry
             frames[video_id][frame_id] = (
@@ -492,6 +522,13 @@ class _Reader:
             ordered = [frames[video_id][key] for key in sorted(frames[video_id])]
             self._add_video(entry, video_id, ordered)
 
+    def _refuse_image(self, image: Any) -> None:
+        """Nothing is made of what would follow from an image that is refused."""
+        video_id = image.get('video_id') if isinstance(image, dict) else None
+        video_id = video_id if _is_int(video_id) else None
+        self.faulty_videos.add(video_id)
+        self.refused.add(video_id)
+
     def _add_video(self, entry: str, video_id: int, frames: list[tuple]) -> None:
         """``frames`` holds (image id, file name, width, height), in order."""
         if not frames:
@@ -502,12 +539,12 @@ class _Reader:
             self.faulty_videos.add(video_id)
             return
         _, _, width, height = frames[0]
-        if width < 1 or height < 1:
+        if not (1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE):
             self._error(
                 'frame-size',
                 entry,
-                f'its frames are {width} x {height} pixels',
-                "Give the true 'width' and 'height'",
+                f'its frames are {_short(width)} x {_short(height)} pixels',
+                f"Give the true 'width' and 'height', 1 to {_MAX_SIDE}",
             )
             self.faulty_videos.add(video_id)
             return
@@ -535,52 +572,71 @@ class _Reader:
     def _read_annotations(self, annotations: list) -> None:
         seen: dict[int, str] = {}
         for i, annotation in enumerate(annotations):
-            entry = _annotation_entry(i, annotation)
-            ints = ['id', 'video_id', 'category_id']
-            if not self._fields(entry, annotation, ints):
+            entry = _entry('annotations', i, annotation)
+            if self._read_track(entry, annotation, seen):
                 continue
-            if not self._unique(entry, annotation['id'], seen):
-                continue
-            video = self._video_of(entry, annotation['video_id'])
-            category = self._category_of(entry, annotation)
-            if video is None or category is None:
-                continue
-            length = video['video_length']
-            boxes = annotation.get('bboxes')
-            if not isinstance(boxes, list):
-                self._error(
-                    'missing-key',
-                    entry,
-                    "has no list 'bboxes'",
-                    'Give it one [x, y, w, h] or null per frame',
-                )
-                continue
-            lists = {'bboxes': boxes}
-            if annotation.get('segmentations') is not None:
-                lists['segmentations'] = annotation['segmentations']
-            lengths = {
-                key: len(value) if isinstance(value, list) else 'no'
-                for key, value in lists.items()
-            }
-            wrong = {key: n for key, n in lengths.items() if n != length}
-            for key, number in wrong.items():
-                self._error(
-                    'length',
-                    entry,
-                    f'{key!r} has {number} entries, video {video["video_id"]} has '
-                    f'{length} frames',
-                    'Give one entry per frame, null where the object is not visible',
-                )
-            if wrong:
-                continue
-            track = (video['video_id'], annotation['id'])
-            self.tracks[track] = category
-            masks = lists.get('segmentations') or [None] * length
-            for t, (box, mask) in enumerate(zip(boxes, masks, strict=True)):
-                frame = video['images'][t]
-                self._add_object(
-                    f'{entry}, frame {t}', frame, track, annotation, box, mask
-                )
+            video_id = None
+            if isinstance(annotation, dict) and _is_int(annotation.get('video_id')):
+                video_id = annotation['video_id']
+            known = video_id in self.videos or video_id in self.faulty_videos
+            self.refused.add(video_id if known else None)
+
+    def _read_track(self, entry: str, annotation: Any, seen: dict[int, str]) -> bool:
+        """Whether nothing of a track was refused."""
+        if not self._fields(entry, annotation, ['id', 'video_id', 'category_id']):
+            return False
+        if not self._unique(entry, annotation['id'], seen):
+            return False
+        video = self._video_of(entry, annotation['video_id'])
+        category = self._category_of(entry, annotation)
+        if video is None or category is None:
+            return False
+        if self._skips(entry, category):
+            return True
+        length = video['video_length']
+        boxes = annotation.get('bboxes')
+        if not isinstance(boxes, list):
+            self._error(
+                'missing-key',
+                entry,
+                "has no list 'bboxes'",
+                'Give it one [x, y, w, h] or null per frame',
+            )
+            return False
+        masks = annotation.get('segmentations')
+        if masks is None:
+            masks = [None] * length
+        if not isinstance(masks, list):
+            self._error(
+                'wrong-type',
+                entry,
+                f"its 'segmentations' is {_short(masks)}, not a list",
+                'Give it one mask or null per frame, or leave it out',
+            )
+            return False
+        lengths = {'bboxes': len(boxes), 'segmentations': len(masks)}
+        wrong = {key: number for key, number in lengths.items() if number != length}
+        for key, number in wrong.items():
+            self._error(
+                'length',
+                entry,
+                f'{key!r} has {number} entries, video {video["video_id"]} has '
+                f'{length} frames',
+                'Give one entry per frame, null where the object is not visible',
+            )
+        flag = self._ignore_flag(entry, annotation)
+        if wrong or flag is None:
+            return False
+        track = (video['video_id'], annotation['id'])
+        self.tracks[track] = category
+        known = self._known(category, track, flag)
+        added = [
+            self._add_object(
+                f'{entry}, frame {t}', video['images'][t], known, box, mask
+            )
+            for t, (box, mask) in enumerate(zip(boxes, masks, strict=True))
+        ]
+        return all(added)
 
     def _read_coco_annotations(self, annotations: list, known_images: set) -> None:
         images = {
@@ -591,66 +647,85 @@ class _Reader:
         seen: dict[int, str] = {}
         seen_objects: dict[tuple[int, int], str] = {}
         for i, annotation in enumerate(annotations):
-            entry = _annotation_entry(i, annotation)
+            entry = _entry('annotations', i, annotation)
+            image_id = (
+                annotation.get('image_id') if isinstance(annotation, dict) else None
+            )
+            frame = images.get(image_id) if _is_int(image_id) else None
             ints = ['id', 'image_id', 'category_id', 'instance_id']
-            if not self._fields(entry, annotation, ints):
-                continue
-            if not self._unique(entry, annotation['id'], seen):
-                continue
-            frame = images.get(annotation['image_id'])
-            if frame is None:
-                if annotation['image_id'] not in known_images:
-                    self._error(
-                        'unknown-video',
-                        entry,
-                        f'belongs to image {annotation["image_id"]}, which is not in '
-                        'the file',
-                        "Add the image to 'images' or remove the annotation",
-                    )
-                continue
-            entry += f', frame {frame["frame_id"]}'
-            video_id = annotation.get('video_id', frame['video_id'])
-            if video_id != frame['video_id']:
+            good = self._fields(entry, annotation, ints) and self._unique(
+                entry, annotation['id'], seen
+            )
+            if good and frame is not None:
+                good = self._read_object(entry, annotation, frame, seen_objects)
+            elif good and image_id not in known_images:
+                good = False
                 self._error(
                     'unknown-video',
                     entry,
-                    f"its 'video_id' is {video_id}, its image belongs to video "
-                    f'{frame["video_id"]}',
+                    f'belongs to image {_short(image_id)}, which is not in the file',
+                    "Add the image to 'images' or remove the annotation",
+                )
+            if not good:
+                self.refused.add(None if frame is None else frame['video_id'])
+
+    def _read_object(
+        self,
+        entry: str,
+        annotation: dict,
+        frame: dict,
+        seen_objects: dict[tuple[int, int], str],
+    ) -> bool:
+        """Whether one object of one frame was not refused."""
+        entry += f', frame {frame["frame_id"]}'
+        video_id = frame['video_id']
+        if annotation.get('video_id') is not None:  # its image says it too
+            if not self._fields(entry, annotation, ['video_id']):
+                return False
+            if annotation['video_id'] != video_id:
+                self._error(
+                    'unknown-video',
+                    entry,
+                    f"its 'video_id' is {_short(annotation['video_id'])}, its image "
+                    f'belongs to video {video_id}',
                     'Make them agree',
                 )
-                continue
-            category = self._category_of(entry, annotation)
-            if category is None:
-                continue
-            track = (video_id, annotation['instance_id'])
-            if self.tracks.setdefault(track, category) != category:
-                self._error(
-                    'track-category',
-                    entry,
-                    f'track {track[1]} of video {video_id} has category {category} '
-                    f'here and {self.tracks[track]} before',
-                    'A track has one category: mend it or give it another instance_id',
-                )
-                continue
-            object_key = (annotation['image_id'], track[1])
-            if object_key in seen_objects:
-                self._error(
-                    'duplicate-id',
-                    entry,
-                    f'its frame shows instance_id {track[1]} already '
-                    f'({seen_objects[object_key]})',
-                    'A track is in a frame once: mend one instance_id',
-                )
-                continue
-            seen_objects[object_key] = entry
-            self._add_object(
+                self.refused.add(annotation['video_id'])
+                return False
+        category = self._category_of(entry, annotation)
+        if category is None:
+            return False
+        if self._skips(entry, category):
+            return True
+        track = (video_id, annotation['instance_id'])
+        if self.tracks.setdefault(track, category) != category:
+            self._error(
+                'track-category',
                 entry,
-                frame,
-                track,
-                annotation,
-                annotation.get('bbox'),
-                annotation.get('segmentation'),
+                f'track {track[1]} of video {video_id} has category {category} '
+                f'here and {self.tracks[track]} before',
+                'A track has one category: mend it or give it another instance_id',
             )
+            return False
+        object_key = (annotation['image_id'], track[1])
+        if object_key in seen_objects:
+            self._error(
+                'duplicate-id',
+                entry,
+                f'its frame shows instance_id {track[1]} already '
+                f'({seen_objects[object_key]})',
+                'A track is in a frame once: mend one instance_id',
+            )
+            return False
+        seen_objects[object_key] = entry
+        flag = self._ignore_flag(entry, annotation)
+        return flag is not None and self._add_object(
+            entry,
+            frame,
+            self._known(category, track, flag),
+            annotation.get('bbox'),
+            annotation.get('segmentation'),
+        )
 
     def _video_of(self, entry: str, video_id: int) -> dict | None:
         video = self.videos.get(video_id)
@@ -658,7 +733,7 @@ class _Reader:
             self._error(
                 'unknown-video',
                 entry,
-                f'belongs to video {video_id}, which is not in the file',
+                f'belongs to video {_short(video_id)}, which is not in the file',
                 "Add the video to 'videos' or remove the annotation",
             )
         return video
@@ -669,35 +744,54 @@ class _Reader:
             self._error(
                 'unknown-category',
                 entry,
-                f"its category {category_id} is not in the file's 'categories'",
+                f"its category {_short(category_id)} is not in the file's 'categories'",
                 "Mend the 'category_id' or add the category",
             )
             return None
-        if self.labels[category_id] is None:
-            if self.skip_unknown_categories:
-                self._mended(
-                    'category-skipped',
-                    entry,
-                    f'its category {category_id} is none of the classes',
-                    'Skipped, as skip_unknown_categories asks',
-                )
-            return None
+        if self.labels[category_id] is None and not self.skip_unknown_categories:
+            return None  # the category itself is an error already
         return category_id
 
+    def _skips(self, entry: str, category: int) -> bool:
+        if self.labels[category] is not None:
+            return False
+        self._mended(
+            'category-skipped',
+            entry,
+            f'its category {category} is none of the classes',
+            'Skipped, as skip_unknown_categories asks',
+        )
+        return True
+
+    def _ignore_flag(self, entry: str, annotation: dict) -> int | None:
+        flag = 0
+        for key in ('iscrowd', 'ignore'):
+            value = annotation.get(key)
+            if value not in (None, 0, 1):
+                self._error(
+                    'wrong-type',
+                    entry,
+                    f'its {key!r} is {_short(value)}, not 0 or 1',
+                    'Give it 0, or 1 for a crowd',
+                )
+                return None
+            flag |= value == 1
+        return int(flag)
+
+    def _known(self, category: int, track: tuple[int, int], flag: int) -> dict:
+        """What a track's instances share; `_finish` puts in their number."""
+        label = self.labels[category]
+        return {'bbox_label': label, 'instance_id': track, 'ignore_flag': flag}
+
     def _add_object(
-        self,
-        entry: str,
-        frame: dict,
-        track: tuple[int, int],
-        annotation: dict,
-        box: Any,
-        mask: Any,
-    ) -> None:
-        """Adds one object to one frame, or says why not."""
+        self, entry: str, frame: dict, known: dict, box: Any, mask: Any
+    ) -> bool:
+        """Adds one object to one frame, or says why not; False if refused."""
         size = (frame['height'], frame['width'])
-        if self.masks != 'drop' and mask is not None:
+        rle = None
+        if mask is not None:
             try:
-                mask = _to_rle(mask, size)
+                rle = _to_rle(mask, size, self.sound_texts)
             except ValueError as error:
                 self._error(
                     'mask',
@@ -705,59 +799,52 @@ class _Reader:
                     str(error),
                     'Give RLE of the size of the frame, polygons, or null',
                 )
-                return
-        if mask is not None and not mask_utils.area(mask):
-            mask = None
+                return False
         corners = None
         if box is not None:
             if not self._is_box(entry, box):
-                return
-            corners = self._clip_box(entry, box, size, from_mask=mask is not None)
-        if corners is None and mask is not None:
+                return False
+            corners = self._clip_box(entry, box, size, from_mask=rle is not None)
+        if corners is None and rle is not None:
             self._mended(
                 'box-from-mask',
                 entry,
                 'has a mask but no box of any area',
                 "The mask's box is taken; learning from boxes does not see the object",
             )
-            x, y, w, h = (float(value) for value in mask_utils.toBbox(mask))
+            x, y, w, h = (float(value) for value in mask_utils.toBbox(rle))
             corners = [x, y, x + w, y + h]
         if corners is None:
-            return
-        instance = {
-            'bbox': corners,
-            'bbox_label': self.labels[annotation['category_id']],
-            'instance_id': track,  # replaced by its number in `_finish`
-            'ignore_flag': int(
-                bool(annotation.get('iscrowd') or annotation.get('ignore'))
-            ),
-        }
-        if mask is None:
-            self.unmasked.append(entry)
-        else:
-            instance['mask'] = mask
+            return True
+        instance = {'bbox': corners, **known}
+        if rle is not None:
+            instance['mask'] = rle
             self.num_masks += 1
+        elif mask is None:
+            self.unmasked.append(entry)
+        elif self.masks == 'require':
+            self._error('mask-empty', entry, _EMPTY, _NO_MASK)
+        else:
+            self._mended('mask-empty', entry, _EMPTY, 'It counts as no mask')
         frame['instances'].append(instance)
+        return True
 
     def _is_box(self, entry: str, box: Any) -> bool:
         if not (
             isinstance(box, list)
             and len(box) == 4
-            and all(
-                isinstance(value, int | float) and not isinstance(value, bool)
-                for value in box
-            )
+            and all(type(value) in (int, float) for value in box)
         ):
             self._error(
                 'box-format',
                 entry,
-                f'its box is {box!r}',
+                f'its box is {_short(box)}',
                 'A box is [x, y, w, h] in pixels, or null',
             )
             return False
-        if not all(math.isfinite(value) for value in box):
+        if not all(map(_is_finite, box)):
             self._error(
-                'box-nan', entry, f'its box is {box!r}', 'Mend it or write null'
+                'box-nan', entry, f'its box is {_short(box)}', 'Mend it or write null'
             )
             return False
         return True
@@ -782,12 +869,15 @@ class _Reader:
                 self._mended(
                     'box-clipped',
                     entry,
-                    f'its box {box!r} reaches outside its {width} x {height} image',
+                    f'its box {_short(box)} reaches outside its {width} x {height} '
+                    'image',
                     'Clipped to it',
                 )
             return corners
         if not from_mask:
-            self._mended(kind, entry, f'its box {box!r} {what}', 'The box is dropped')
+            self._mended(
+                kind, entry, f'its box {_short(box)} {what}', 'The box is dropped'
+            )
         return None
 
     # The whole file ----------------------------------------------------------
@@ -803,8 +893,7 @@ class _Reader:
                     'mask-missing',
                     entry,
                     'has a box but no mask, and load_masks=True asks for masks',
-                    'Add the mask, write null for the box, or learn from boxes '
-                    '(load_masks=False)',
+                    _NO_MASK,
                 )
         elif self.num_masks:
             for entry in self.unmasked:
@@ -821,7 +910,8 @@ class _Reader:
                 for instance in frame['instances']:
                     instance['instance_id'] = numbers[instance['instance_id']]
                     objects += not instance['ignore_flag']
-            if has_annotations and not objects:
+            unread = {video['video_id'], None} & self.refused
+            if has_annotations and not objects and not unread:
                 self._mended(
                     'video-without-object',
                     f'video {video["video_id"]}',
@@ -846,56 +936,207 @@ class _Reader:
         return {track: number for number, track in enumerate(self.tracks, start=1)}
 
 
-def _annotation_entry(index: int, annotation: Any) -> str:
-    entry = f'annotations[{index}]'
-    if isinstance(annotation, dict) and 'id' in annotation:
-        entry += f' (id {annotation["id"]})'
-    return entry
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _to_rle(mask: Any, size: tuple[int, int]) -> dict:
+def _is_finite(value: float) -> bool:
+    # math.isfinite raises for an integer that no float can hold.
+    return abs(value) <= sys.float_info.max
+
+
+def _has_id(value: Any) -> bool:
+    return isinstance(value, dict) and _is_int(value.get('id'))
+
+
+def _entry(name: str, index: int, value: Any) -> str:
+    entry = f'{name}[{index}]'
+    return f'{entry} (id {_short(value["id"])})' if _has_id(value) else entry
+
+
+def _to_rle(
+    mask: Any, size: tuple[int, int], sound_texts: Mapping[str, int]
+) -> dict | None:
     """Uncompressed RLE, compressed RLE or polygons -> compressed RLE.
+
+    pycocotools trusts what it is given: a wrong coordinate or run length makes it
+    take all memory, write outside of its own, or contradict itself. So all of
+    them are checked here.
 
     ``counts`` is a str and not bytes: mmdet's ``LoadTrackAnnotations`` takes a
     mask with bytes for a broken one and ignores the object without a word.
 
+    Args:
+        mask: What stands in the file.
+        size: ``(height, width)`` of the frame.
+        sound_texts: See `_sound_texts`; any other text is looked at by itself.
+
+    Returns:
+        The mask, None if it has no pixel.
+
     Raises:
         ValueError: It is none of these, or not of this ``(height, width)``.
     """
-    height, width = size
     if isinstance(mask, list):
-        polygons = [
-            polygon
-            for polygon in mask
-            if isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
-        ]
-        if not mask or len(polygons) != len(mask):
-            raise ValueError('its polygons are not lists of x, y of 3 points or more')
-        rle = mask_utils.merge(mask_utils.frPyObjects(polygons, height, width))
-    elif isinstance(mask, dict) and 'counts' in mask and 'size' in mask:
-        if list(mask['size']) != [height, width]:
-            raise ValueError(
-                f'its mask has the size {mask["size"]}, its frame '
-                f'[{height}, {width}] (height, width)'
-            )
-        counts = mask['counts']
-        if isinstance(counts, list):
-            if sum(counts) != height * width:
-                raise ValueError(
-                    f'the counts of its mask add up to {sum(counts)}, not to '
-                    f'{height} * {width}'
-                )
-            rle = mask_utils.frPyObjects(mask, height, width)
-        elif isinstance(counts, str):
-            rle = mask
-        else:
-            raise ValueError(f'the counts of its mask are a {type(counts).__name__}')
-    else:
+        _check_polygons(mask, size)
+        if not mask:
+            return None
+        rle = mask_utils.merge(mask_utils.frPyObjects(mask, *size))
+        return _as_text(rle) if mask_utils.area(rle) else None
+    if not (isinstance(mask, dict) and 'counts' in mask and 'size' in mask):
         raise ValueError('its mask is neither RLE nor a list of polygons')
-    counts = rle['counts']
-    if isinstance(counts, bytes):
-        counts = counts.decode('ascii')
-    return {'size': [height, width], 'counts': counts}
+    given, counts = mask['size'], mask['counts']
+    height, width = size
+    if given != [height, width] or not all(map(_is_int, given)):
+        raise ValueError(
+            f'its mask has the size {_short(given)}, its frame '
+            f'[{height}, {width}] (height, width)'
+        )
+    if isinstance(counts, str):
+        if sound_texts.get(counts) == height * width:
+            return {'size': [height, width], 'counts': counts}
+        runs = _runs_of_texts([counts])[0].tolist() if counts else []
+    elif isinstance(counts, list):
+        runs = counts
+        if not set(map(type, runs)) <= {int}:
+            raise ValueError(
+                f'the counts of its mask, {_short(runs)}, are not all integers'
+            )
+    else:
+        raise ValueError(f'the counts of its mask are a {type(counts).__name__}')
+    if min(runs, default=0) < 0:
+        raise ValueError(f'the counts of its mask hold {_short(min(runs))}')
+    if not any(runs):  # how some write that there is no mask
+        return None
+    if sum(runs) != height * width:
+        raise ValueError(
+            f'the counts of its mask add up to {_short(sum(runs))}, not to '
+            f'{height} * {width}'
+        )
+    if not any(runs[1::2]):
+        return None
+    if 0 in runs[1:]:
+        runs = _without_empty_runs(runs)
+    rle = {'size': [height, width], 'counts': runs}
+    return _as_text(mask_utils.frPyObjects(rle, height, width))
+
+
+def _check_polygons(polygons: list, size: tuple[int, int]) -> None:
+    height, width = size
+    margin = _POLYGON_MARGIN * max(size)
+    for polygon in polygons:
+        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+            raise ValueError('its polygons are not lists of x, y of 3 points or more')
+        if not set(map(type, polygon)) <= {int, float}:
+            raise ValueError(f'its polygon {_short(polygon)} does not hold numbers')
+        for value, side in zip(polygon, cycle((width, height)), strict=False):
+            if not -margin <= value <= side + margin:  # nor is NaN
+                raise ValueError(
+                    f'its polygon has the coordinate {_short(value)}, outside its '
+                    f'{width} x {height} image by more than {margin:g} pixels'
+                )
+
+
+def _texts_of(annotations: list) -> Iterator[str]:
+    """The compressed RLE of a file, of either layout."""
+    for annotation in annotations:
+        if not isinstance(annotation, dict):
+            continue
+        masks = annotation.get('segmentations')
+        masks = masks if isinstance(masks, list) else []
+        for mask in (*masks, annotation.get('segmentation')):
+            counts = mask.get('counts') if isinstance(mask, dict) else None
+            if isinstance(counts, str) and counts:
+                yield counts
+
+
+def _sound_texts(texts: Iterator[str], together: int = 128) -> dict[str, int]:
+    """Those that need no second look -> the pixels of their frame.
+
+    They have pixels in the mask and no run of no length but the first. Files have
+    hundreds of thousands of them, so many are looked at together; where one of
+    them is broken none is called sound.
+    """
+    sound = {}
+    while some := list(islice(texts, together)):
+        try:
+            runs, numbers = _runs_of_texts(some)
+        except ValueError:
+            continue
+        first = np.cumsum(numbers) - numbers
+        good = runs > 0
+        good[first] |= runs[first] == 0
+        good = np.logical_and.reduceat(good, first) & (numbers > 1)
+        totals = np.add.reduceat(runs, first).tolist()
+        sound |= {
+            text: total
+            for text, total, fine in zip(some, totals, good.tolist(), strict=True)
+            if fine
+        }
+    return sound
+
+
+def _runs_of_texts(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The run lengths of compressed RLE.
+
+    A text holds integers in groups of 5 bits, lowest first, one character
+    ``chr(48 + bits)`` each: 32 says that the number goes on, 16 in its last
+    character that it is negative. From the fourth on, a number is the difference
+    to the run two before.
+
+    Args:
+        texts: One or more, none of them empty.
+
+    Returns:
+        The runs of all texts in a row, int64, negative where a text is broken,
+        and how many each text has.
+
+    Raises:
+        ValueError: One of the texts holds something else.
+    """
+    ends = np.cumsum([len(text) for text in texts]) - 1
+    letters = np.frombuffer(''.join(texts).encode('ascii', 'replace'), np.uint8)
+    codes = letters - np.uint8(48)  # what is below 48 wraps around
+    closing = codes < 32
+    last = np.flatnonzero(closing)
+    lengths = np.diff(last, prepend=-1)
+    # 6 characters hold any run of a frame whose sides are at most _MAX_SIDE.
+    if codes.max() > 63 or not closing[ends].all() or lengths.max() > 6:
+        raise ValueError(f'the counts of its mask, {_short(texts[0])}, are no RLE')
+    starts = last - lengths + 1
+    shifts = 5 * (np.arange(len(codes)) - np.repeat(starts, lengths))
+    values = np.add.reduceat((codes & 31).astype(np.int64) << shifts, starts)
+    values -= (codes[last] >> 4 & 1).astype(np.int64) << (5 * lengths)
+
+    stops = np.searchsorted(last, ends) + 1
+    numbers = np.diff(stops, prepend=0)
+    first = stops - numbers
+    place = np.arange(len(values)) - np.repeat(first, numbers)
+    runs = values.copy()
+    for parity in (0, 1):  # the first run of a text stands for itself
+        side = (place % 2 == parity) & (place > 0)
+        sums = np.cumsum(values * side)
+        np.copyto(runs, sums - np.repeat(sums[first], numbers), where=side)
+    return runs, numbers
+
+
+def _without_empty_runs(runs: list[int]) -> list[int]:
+    """The same mask, no run empty but the first: others mislead pycocotools.
+
+    >>> _without_empty_runs([0, 2, 0, 3, 4, 0])
+    [0, 5, 4]
+    """
+    merged = [0]
+    for bit, run in zip(cycle((0, 1)), runs, strict=False):
+        if run and bit == len(merged) % 2:
+            merged.append(run)
+        else:
+            merged[-1] += run
+    return merged
+
+
+def _as_text(rle: dict) -> dict:
+    return {'size': list(rle['size']), 'counts': rle['counts'].decode('ascii')}
 
 
 def _near_files(path: str, most: int = 3) -> list[str]:

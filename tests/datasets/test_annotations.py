@@ -275,7 +275,7 @@ FATAL = {
     'id is a text': (
         _set(*CAT, 'id', to='x'),
         'wrong-type',
-        'annotations[0] (id x)',
+        'annotations[0]',
         "'x', not an integer",
     ),
     'box of three': (
@@ -513,8 +513,8 @@ def test_mask_without_box_and_box_without_mask(tree, raw):
     assert found.ground_truth == 'masks'
     assert [(p.kind, p.entry) for p in found.problems] == [
         ('box-from-mask', 'annotations[0] (id 11), frame 0'),
+        ('mask-empty', 'annotations[1] (id 12), frame 2'),
         ('mask-missing', 'annotations[0] (id 11), frame 1'),
-        ('mask-missing', 'annotations[1] (id 12), frame 2'),
     ]
     assert boxes(found)[5, 0, 11] == [2.0, 2.0, 10.0, 8.0]
     # Learning from boxes sees neither.

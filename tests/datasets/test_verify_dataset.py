@@ -41,7 +41,7 @@ def test_every_fault_in_one_run(tree, raw, verify, tmp_path):
     raw['annotations'].append({**raw['annotations'][1], 'id': 11})
     raw['annotations'].append({**raw['annotations'][1], 'id': 40, 'video_id': 6})
     (tree.root / 'frames/a/00005.png').unlink()
-    (tree.root / 'frames/a/00010.png').write_bytes(b'')
+    (tree.root / 'frames/a/00010.png').write_bytes(b'no image')
     cv2.imwrite(f'{tree.frames}/b/00025.jpg', np.zeros((30, 48, 3), np.uint8))
     ann_file = tree.write(raw)
     report = tmp_path / 'report.json'
