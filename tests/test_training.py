@@ -139,6 +139,32 @@ def test_masks_in_the_file_are_never_used(data, tmp_path):
     assert len({log['loss'].item() for log in logs['deleted']}) == 20
 
 
+def test_the_box_warmup_is_the_same_for_every_row(data, tmp_path):
+    """The mini benchmark computes it once; all rows then branch off."""
+    kinds = ('filled box', 'projection', 'everything', 'masks')
+    found = {}
+    for kind in kinds:
+        cfg = training(data, tmp_path / kind, 3)
+        supervision = cfg.model.track_head.supervision
+        if kind == 'masks':
+            supervise_by_masks(cfg)
+            supervision = cfg.model.track_head.supervision
+            cfg.model.track_head.train_cfg = dict(
+                assigner=dict(type='mmmaskfree.BoxMaskSequenceAssigner')
+            )
+        elif kind != 'everything':
+            supervision.loss_pairwise = supervision.loss_temporal = None
+        supervision.box_warmup_iters = 3
+        log = train(cfg).logs[-1]
+        assert log['loss_box'] > 0
+        others = [name for name in log if 'loss_' in name and 'box' not in name]
+        assert all(log[name] == 0 for name in others if 'cls' not in name)
+        found[kind] = weights(tmp_path / kind, 3)
+    for kind in kinds[1:]:
+        for name, expected in found[kinds[0]].items():
+            assert torch.equal(found[kind][name], expected), (kind, name)
+
+
 class TestResume:
     @pytest.mark.parametrize('workers', [0, 1])
     @pytest.mark.parametrize('kind', ['boxes', 'masks'])
