@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import zipfile
 from pathlib import Path
 
@@ -84,8 +83,7 @@ def test_wheel_says_what_it_is(wheel):
 
 def test_source_distribution_builds_the_same_wheel(source, wheel, tmp_path):
     sdist = build(source, tmp_path / 'sdist', 'sdist')
-    with tarfile.open(sdist) as archive:
-        archive.extractall(tmp_path, filter='data')
+    shutil.unpack_archive(sdist, tmp_path)
     again = build(tmp_path / f'mmmaskfree-{VERSION}', tmp_path / 'wheel', 'wheel')
     assert wheel_files(again) == wheel_files(wheel)
 

@@ -46,8 +46,9 @@ def narrow(model: dict) -> None:
     head.in_channels = [channels // 4 for channels in head.in_channels]
     if head.supervision.type == 'mmmaskfree.MaskSupervision':
         head.supervision.num_points = 256
-        if 'train_cfg' in head:
-            head.train_cfg.assigner.num_points = 256
+    assigner = head.get('train_cfg', {}).get('assigner', {})
+    if assigner.get('type') == 'mmmaskfree.MaskSequenceAssigner':
+        assigner.num_points = 256
 
 
 def shrink(cfg: Config, root: Path) -> bool:
