@@ -13,6 +13,7 @@ import json
 import os
 import pickle
 import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -251,16 +252,19 @@ def _call(run: Run, *command: str, threads: int, echo: bool) -> None:
 def shorten(line: str) -> str:
     """A log line with what a person watches: progress, ETA, losses and scores.
 
-    >>> shorten('... INFO - Iter(train) [ 20/100]  lr: 1e-4  eta: 0:01:00  loss: 2.0')
-    '  train [ 20/100]  eta: 0:01:00  loss: 2.0'
+    >>> shorten('... INFO - Iter(train) [  20/1000]  lr: 1e-4  eta: 0:01:00  loss: 2.0')
+    '  train   20/1000  eta: 0:01:00  loss: 2.0'
     """
     keep = ('eta', 'time', 'loss', 'loss_cls', 'loss_projection', 'loss_pairwise')
     keep += ('loss_temporal', 'loss_box', 'loss_mask', 'loss_dice', 'box_fill')
-    progress, *words = line.partition('Iter(')[2].strip().split('  ')
+    found = re.search(r'Iter\((\w+)\) \[([ \d]+/\d+)\](.*)', line)
+    if found is None:
+        return line.rstrip()
+    words = re.split(r'\s{2,}', found[3].strip())
     shown = [
         word for word in words if word.split(':')[0] in keep or 'youtube_vis' in word
     ]
-    return f'  {progress.replace(")", "", 1)}  {"  ".join(shown)}'
+    return f'  {found[1]} {found[2]}  {"  ".join(shown)}'
 
 
 def scalar_files(run: Run) -> list[Path]:

@@ -111,6 +111,20 @@ def test_a_run_without_scores_says_where_to_look(run):
         bench.read_scores(run)
 
 
+@pytest.mark.parametrize(
+    ('line', 'expected'),
+    [
+        ('x Iter(train) [  20/1000]  lr: 1  eta: 0:01  loss: 2', 'train   20/1000'),
+        ('x Iter(val) [60/60]    youtube_vis/segm_mAP: 0.5', 'val 60/60'),
+        ('a line of another kind\n', 'a line of another kind'),
+    ],
+)
+def test_progress_is_one_short_line(line, expected):
+    short = bench.shorten(line)
+    assert short.strip().startswith(expected)
+    assert 'lr' not in short.split()
+
+
 def test_a_command_that_fails_shows_the_end_of_its_log(tmp_path):
     run = bench.Run(bench.MASKFREE, 0, tmp_path, tmp_path)
     with pytest.raises(SystemExit, match=r'(?s)the reason.* failed'):
