@@ -14,7 +14,6 @@ import os
 import pickle
 import platform
 import re
-import shutil
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 
@@ -178,7 +178,10 @@ def branch_off(run: Run, trunk: Run) -> None:
     name = f'iter_{supervision.box_warmup_iters}.pth'
     source, copy = trunk.work_dir / name, run.work_dir / name
     if source.exists():  # a short trial ends before
-        shutil.copyfile(source, copy)
+        checkpoint = torch.load(source, weights_only=False)
+        # What the trunk logged would stand in the log of this run.
+        checkpoint['message_hub']['log_scalars'].clear()
+        torch.save(checkpoint, copy)
         (run.work_dir / 'last_checkpoint').write_text(str(copy))
 
 

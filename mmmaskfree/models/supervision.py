@@ -79,7 +79,7 @@ class _Supervision(nn.Module):
         return step is not None and step < self.box_warmup_iters
 
     def _filled_box(
-        self, rows: _Rows, tracks: Tracks, stride: float, step: int | None
+        self, rows: _Rows, box_masks: Tensor, step: int | None
     ) -> dict[str, Tensor]:
         """Dice and cross-entropy with the filled box; zero once it is over."""
         if not self.box_warmup_iters:
@@ -87,7 +87,6 @@ class _Supervision(nn.Module):
         logits = rows.logits
         if not self._is_warming_up(step):  # the key stays in the log
             return _by_layer('loss_box', logits.new_zeros(rows.num_layers))
-        box_masks = boxes_to_masks(tracks.boxes, logits.shape[-2:], stride)
         filled = box_masks[rows.track_index].to(logits.dtype)
         with torch.autocast(logits.device.type, enabled=False):
             entropy = F.binary_cross_entropy_with_logits(
@@ -199,7 +198,7 @@ class MaskFreeSupervision(_Supervision):
             for name in results:
                 if 'loss' in name:
                     results[name] = torch.zeros_like(results[name])
-        results |= self._filled_box(rows, tracks, stride, step)
+        results |= self._filled_box(rows, box_masks, step)
         # Every process owes a gradient to every parameter.
         results['loss_projection'] = results['loss_projection'] + logits.sum() * 0
         results['box_fill'] = _box_fill(rows, box_masks)
@@ -352,7 +351,7 @@ class MaskSupervision(_Supervision):
         num_layers: int = 1,
         step: int | None = None,
     ) -> dict[str, Tensor]:
-        """``loss_mask`` and ``loss_dice``; arguments as MaskFreeSupervision's.
+        """``loss_mask``, ``loss_dice``, ``box_fill``; arguments as the mask-free one's.
 
         ``tracks.masks`` (K, T, H, W) is the target.
         """
@@ -375,10 +374,12 @@ class MaskSupervision(_Supervision):
                     for chosen in (layer_index == index for index in range(num_layers))
                 ]
             mask, dice = (torch.stack(values) for values in zip(*layers, strict=True))
+        box_masks = boxes_to_masks(tracks.boxes, logits.shape[-2:], stride)
         return (
             _by_layer('loss_mask', mask)
             | _by_layer('loss_dice', dice)
-            | self._filled_box(rows, tracks, stride, step)
+            | self._filled_box(rows, box_masks, step)
+            | {'box_fill': _box_fill(rows, box_masks)}
         )
 
     def _one_layer(self, logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:

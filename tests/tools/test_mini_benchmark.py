@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[2]
 _spec = importlib.util.spec_from_file_location(
@@ -97,12 +98,16 @@ def test_a_row_goes_on_from_the_warmup_of_its_trunk(run, tmp_path):
     run, _ = run
     go(run)
     name = 'iter_400.pth'  # the mini config's box_warmup_iters
-    (run.work_dir / name).write_text('weights')
+    hub = {'log_scalars': {'train/loss_pairwise': 1.0}, 'runtime_info': {'iter': 400}}
+    torch.save({'state_dict': {'w': 2.0}, 'message_hub': hub}, run.work_dir / name)
     row = bench.Run(bench.TWIN, 0, tmp_path / 'row', run.data_root, iters=7)
     row.work_dir.mkdir()
     bench.branch_off(row, run)
     assert row.checkpoint == row.work_dir / name
-    assert row.checkpoint.read_text() == 'weights'
+    checkpoint = torch.load(row.checkpoint)
+    assert checkpoint['state_dict'] == {'w': 2.0}
+    assert checkpoint['message_hub']['runtime_info'] == {'iter': 400}
+    assert not checkpoint['message_hub']['log_scalars']
 
 
 def test_a_run_without_scores_says_where_to_look(run):
