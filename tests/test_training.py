@@ -149,9 +149,6 @@ def test_the_box_warmup_is_the_same_for_every_row(data, tmp_path):
         if kind == 'masks':
             supervise_by_masks(cfg)
             supervision = cfg.model.track_head.supervision
-            cfg.model.track_head.train_cfg = dict(
-                assigner=dict(type='mmmaskfree.BoxMaskSequenceAssigner')
-            )
         elif kind != 'everything':
             supervision.loss_pairwise = supervision.loss_temporal = None
         supervision.box_warmup_iters = 3

@@ -8,10 +8,9 @@ model = dict(
             _delete_=True,
             type='mmmaskfree.MaskSupervision',
             num_points=1024,
+            # The first iterations are those of the other rows, to the bit.
             box_warmup_iters=400,
         ),
-        # The first iterations are those of the other rows, to the bit.
-        train_cfg=dict(assigner=dict(type='mmmaskfree.BoxMaskSequenceAssigner')),
     ),
 )
 load_clip = _base_.load_clip
