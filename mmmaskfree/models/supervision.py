@@ -59,6 +59,21 @@ class _Rows:
     layer_index: Tensor
     num_layers: int
 
+    @classmethod
+    def of(
+        cls,
+        logits: Tensor,
+        track_index: Tensor | None,
+        layer_index: Tensor | None,
+        num_layers: int,
+    ) -> _Rows:
+        """By default row g is track g, in the one decoder layer."""
+        if track_index is None:
+            track_index = torch.arange(len(logits), device=logits.device)
+        if layer_index is None:
+            layer_index = torch.zeros_like(track_index)
+        return cls(logits, track_index, layer_index, num_layers)
+
 
 class _Supervision(nn.Module):
     """What both kinds share: a start from the filled boxes.
@@ -177,10 +192,6 @@ class MaskFreeSupervision(_Supervision):
         """
         if step is None:
             step = current_step()
-        if track_index is None:
-            track_index = torch.arange(len(logits), device=logits.device)
-        if layer_index is None:
-            layer_index = torch.zeros_like(track_index)
         if cues.lab.shape[-2:] != logits.shape[-2:]:
             raise ValueError(
                 f'the colour cues have {tuple(cues.lab.shape[-2:])} cells, the logits '
@@ -189,7 +200,7 @@ class MaskFreeSupervision(_Supervision):
             )
         logits = full_precision(logits)
         box_masks = boxes_to_masks(tracks.boxes, logits.shape[-2:], stride)
-        rows = _Rows(logits, track_index, layer_index, num_layers)
+        rows = _Rows.of(logits, track_index, layer_index, num_layers)
         muted = self._is_warming_up(step)
         # During the box warm-up the three losses are watched, not followed.
         with torch.set_grad_enabled(torch.is_grad_enabled() and not muted):
@@ -357,21 +368,21 @@ class MaskSupervision(_Supervision):
         """
         if tracks.masks is None:
             raise ValueError('mask supervision needs tracks with masks')
-        if track_index is None:
-            track_index = torch.arange(len(logits), device=logits.device)
-        if layer_index is None:
-            layer_index = torch.zeros_like(track_index)
         if step is None:
             step = current_step()
         logits = logits.float()
-        rows = _Rows(logits, track_index, layer_index, num_layers)
+        rows = _Rows.of(logits, track_index, layer_index, num_layers)
         if self._is_warming_up(step):
             mask = dice = logits.new_zeros(num_layers) + logits.sum() * 0
         else:
             with torch.autocast(logits.device.type, enabled=False):
                 layers = [
-                    self._one_layer(logits[chosen], tracks.masks[track_index[chosen]])
-                    for chosen in (layer_index == index for index in range(num_layers))
+                    self._one_layer(
+                        logits[chosen], tracks.masks[rows.track_index[chosen]]
+                    )
+                    for chosen in (
+                        rows.layer_index == index for index in range(num_layers)
+                    )
                 ]
             mask, dice = (torch.stack(values) for values in zip(*layers, strict=True))
         box_masks = boxes_to_masks(tracks.boxes, logits.shape[-2:], stride)
