@@ -130,7 +130,7 @@ class MaskFreeSupervision(_Supervision):
         loss_temporal: Config of :class:`TKLoss`, or None without it.
         box_warmup_iters: For so many steps the filled box is the target, with
             dice and cross-entropy, instead of the three losses: for networks
-            that start from random weights.
+            that start from random weights. TK's warm-up begins after it.
         box_warmup_weight: Weight of both of these, as Mask2Former's masks have.
     """
 
@@ -203,8 +203,10 @@ class MaskFreeSupervision(_Supervision):
         rows = _Rows.of(logits, track_index, layer_index, num_layers)
         muted = self._is_warming_up(step)
         # During the box warm-up the three losses are watched, not followed.
+        # TK's own warm-up begins when they are.
+        since = None if step is None else max(step - self.box_warmup_iters, 0)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not muted):
-            results = self._maskfree(rows, box_masks, tracks, cues, step)
+            results = self._maskfree(rows, box_masks, tracks, cues, since)
         if muted:
             for name in results:
                 if 'loss' in name:

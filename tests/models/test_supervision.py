@@ -210,11 +210,18 @@ class TestBoxWarmup:
         after = supervision(logits, tracks, cues, **rows, step=10)
         assert set(after) == set(during)
         assert after['loss_box'].item() == after['aux_loss_box'].item() == 0
-        without = MaskFreeSupervision()(logits, tracks, cues, **rows, step=10)
+        without = MaskFreeSupervision()(logits, tracks, cues, **rows, step=0)
         assert 'loss_box' not in without
         for key, value in without.items():
             torch.testing.assert_close(after[key], value)
         assert_same_gradient(total(after), total(without), logits)
+
+    def test_the_temporal_warmup_follows_it(self):
+        logits, tracks, cues, rows = scene()
+        supervision = MaskFreeSupervision(box_warmup_iters=10)
+        for step, factor in ((0, 0.0), (10, 0.0), (60, 0.25), (210, 1.0), (900, 1.0)):
+            losses = supervision(logits, tracks, cues, **rows, step=step)
+            assert losses['temporal_warmup'].item() == factor
 
     def test_no_track(self):
         logits, tracks, cues, _ = scene(tracks=0)
