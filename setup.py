@@ -86,7 +86,9 @@ setup(
         'av>=12',
         'matplotlib>=3.7',
     ],
-    extras_require={name: requirements(name) for name in ('mim', 'mini', 'tests')},
+    extras_require={
+        name: requirements(name) for name in ('mim', 'mini', 'mmtrack', 'tests')
+    },
     cmdclass={'build_py': BuildPy, 'develop': Develop},
     classifiers=[
         'License :: OSI Approved :: Apache Software License',

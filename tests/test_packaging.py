@@ -78,7 +78,9 @@ def test_wheel_says_what_it_is(wheel):
     required = [x for x in metadata.splitlines() if x.startswith('Requires-Dist')]
     assert not [x for x in required if 'torch' in x or 'mmcv' in x]
     extras = {x for x in metadata.splitlines() if x.startswith('Provides-Extra')}
-    assert extras == {f'Provides-Extra: {x}' for x in ('mim', 'mini', 'tests')}
+    assert extras == {
+        f'Provides-Extra: {x}' for x in ('mim', 'mini', 'mmtrack', 'tests')
+    }
 
 
 def test_source_distribution_builds_the_same_wheel(source, wheel, tmp_path):

@@ -26,7 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from mmmaskfree.utils.env import MMCV, OPENMIM  # noqa: E402
+from mmmaskfree.utils.env import MMCLS, MMCV, MMTRACK, OPENMIM  # noqa: E402
 
 VENV = ROOT / '.venv'
 PY = VENV / 'bin' / 'python'
@@ -319,10 +319,11 @@ def follow(command: list[str], environment: dict[str, str], log: Path) -> int:
 
 
 def install_stack(torch_key: str) -> None:
-    """Install the pinned stack, the tools of the tests and openmim."""
+    """Install the pinned stack, mmtrack, the tools of the tests and openmim."""
     folder = ROOT / 'requirements'
+    apart = (OPENMIM, MMTRACK, MMCLS)  # their own lists would tear the stack down
     key = digest(
-        torch_key, OPENMIM, ROOT / 'requirements.txt', *sorted(folder.glob('*.txt'))
+        torch_key, *apart, ROOT / 'requirements.txt', *sorted(folder.glob('*.txt'))
     )
     if done('stack', key):
         return
@@ -331,10 +332,11 @@ def install_stack(torch_key: str) -> None:
     # Nothing below asks for torch; should that change, it may not be replaced.
     constraint = STAMPS / 'constraints.txt'
     constraint.write_text('torch==' + ask('import torch; print(torch.__version__)'))
-    files = [ROOT / 'requirements.txt', folder / 'tests.txt', folder / 'build.txt']
+    files = [ROOT / 'requirements.txt']
+    files += [folder / f'{name}.txt' for name in ('mmtrack', 'tests', 'build')]
     flags = [flag for file in files for flag in ('-r', str(file))]
     run(pip('install', *flags, '-c', str(constraint)), NETWORK_HINT)
-    run(pip('install', '--no-deps', OPENMIM), NETWORK_HINT)
+    run(pip('install', '--no-deps', *apart), NETWORK_HINT)
     stamp('stack', key)
 
 

@@ -21,11 +21,27 @@ import mmmaskfree
 
 MMCV = 'mmcv==2.1.0'
 OPENMIM = 'openmim==0.3.9'
+MMTRACK, MMCLS = 'mmtrack==1.0.0rc1', 'mmcls==1.0.0rc6'
 """Of the stack that was seen to work together, what ``requirements/`` cannot hold:
-these two are installed by themselves, with options of their own."""
+these are installed by themselves, with options of their own."""
 
 MMENGINE, MMDET = 'mmengine==0.11.0rc3', 'mmdet==3.3.0'
 """As in ``requirements/runtime.txt``, which an installed wheel does not have."""
+
+MMTRACK_NEEDS = (
+    'lap',
+    'motmetrics',
+    'scikit-learn',
+    'seaborn',
+    'tabulate',
+    'trackeval',
+)
+"""As in ``requirements/mmtrack.txt``: what ``import mmtrack`` needs."""
+
+MMTRACK_INSTALL = (
+    f'pip install {" ".join(MMTRACK_NEEDS)} && pip install --no-deps {MMTRACK} {MMCLS}'
+)
+"""What puts mmtrack beside the stack; its own pins would tear the stack down."""
 
 _MMCV_BUILD = (
     'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-cache-dir '
@@ -40,6 +56,7 @@ PACKAGES = (
     'mmengine',
     'mmdet',
     'mmtrack',
+    'mmcls',
     'numpy',
     'scipy',
     'pycocotools',
@@ -197,7 +214,8 @@ NOTES = (
     Problem(
         lambda f: f.has('numpy', '2') and f.has('motmetrics', '0', '1.4.1'),
         'motmetrics.distances.iou_matrix calls np.asfarray, which numpy 2 has '
-        'dropped (mmtrack evaluates through it; the accumulator works).',
+        'dropped (its accumulator works, and so does mmtrack, which takes only its '
+        'solver).',
         'hand it IoU matrices computed elsewhere, or pip install "numpy<2" in an '
         'environment of its own',
     ),

@@ -150,12 +150,21 @@ def test_what_this_package_does_without_is_a_note(monkeypatch, capsys):
 
 
 def test_the_versions_named_are_the_pinned_ones():
-    pinned = {env.MMCV, env.OPENMIM}
+    pinned = {env.MMCV, env.OPENMIM, env.MMTRACK, env.MMCLS}
     for path in (ROOT / 'requirements').glob('*.txt'):
         pinned.update(re.findall(r'^[\w-]+==[\w.]+$', path.read_text(), re.MULTILINE))
     for text in (inspect.getsource(env), (ROOT / 'setup.py').read_text()):
         assert set(re.findall(r'[\w-]+==[\w.]+', text)) <= pinned
     assert {env.MMENGINE, env.MMDET} <= pinned
+
+
+def test_the_line_that_installs_mmtrack_names_what_make_setup_installs():
+    text = (ROOT / 'requirements' / 'mmtrack.txt').read_text()
+    listed = [line for line in text.splitlines() if not line.startswith('#')]
+    assert tuple(listed) == env.MMTRACK_NEEDS
+    for name in listed:
+        assert f' {name} ' in env.MMTRACK_INSTALL
+    assert env.MMTRACK_INSTALL.endswith(f'--no-deps {env.MMTRACK} {env.MMCLS}')
 
 
 def test_what_setup_py_requires_is_looked_at():
