@@ -35,6 +35,11 @@ Data preprocessor -> head (set on every ``TrackDataSample``)
     ``lab``             (T, 3, h, w) float32 CIE Lab, L in 0..100
     ``valid``           (T, h, w) bool, False where a cell touches padding
 
+Data preprocessor -> RoI head (set on every sample that a RoI head is called with)
+    ``frame_cues``      list of :class:`FrameCues`: of the sample's own frame, then
+        of its reference frame where the clip has one; for mmdet that sample is the
+        key frame's ``DetDataSample``
+
 Head -> metric (on every ``DetDataSample``)
     ``pred_track_instances``: ``masks (K, h, w)`` bool at ``ori_shape``,
         ``bboxes (K, 4)`` xyxy px, ``labels (K,)``, ``scores (K,)`` in 0..1,
@@ -46,6 +51,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from mmengine.structures import InstanceData
 from torch import Tensor
 
 
@@ -73,6 +79,35 @@ class ColorCues:
             lab=torch.stack([sample.lab for sample in data_samples]),
             valid=torch.stack([sample.valid for sample in data_samples]),
         )
+
+
+@dataclass(frozen=True)
+class FrameCues:
+    """What a RoI head learns from in one frame, beside its features.
+
+    Attributes:
+        lab: (3, h, w) float32 CIE Lab.
+        valid: (h, w) bool, False where a cell touches padding.
+        stride: Pixels of the padded input per cell.
+        objects: The frame's ``gt_instances``, with ``bboxes`` and, for matches
+            between frames, ``instances_ids``.
+    """
+
+    lab: Tensor
+    valid: Tensor
+    stride: int
+    objects: InstanceData
+
+    @classmethod
+    def of_samples(cls, data_samples: list) -> list[list[FrameCues]]:
+        """What the data preprocessor left on each sample."""
+        if any('frame_cues' not in sample for sample in data_samples):
+            raise KeyError(
+                'the samples carry no colour cues for RoI heads: set '
+                "model.data_preprocessor.type='mmmaskfree.MaskFreeTrackDataPreprocessor'"
+                ' and load clips of one key frame and at most one reference frame'
+            )
+        return [sample.frame_cues for sample in data_samples]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from mmengine.structures import InstanceData
 from mmmaskfree.structures import Tracks
 
 # Its name tells the length of its schedule, which is nothing to these tests.
-(MINI,) = (Path(__file__).parents[1] / 'configs' / 'mini').glob('maskfree-*_mini.py')
+_MINI = Path(__file__).parents[1] / 'configs' / 'mini'
+(MINI,) = _MINI.glob('maskfree-mask2former_*_mini.py')
 SIZE = (64, 96)
 CHANNELS = 16
 EMBED = dict(embed_dims=CHANNELS, num_heads=2, dropout=0.0, batch_first=True)

@@ -9,6 +9,7 @@ layers, ``K`` tracks, ``B`` clips, ``T`` frames, ``h, w`` mask cells.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +28,7 @@ from mmmaskfree.structures import ColorCues, Tracks
 PROJECTION = dict(type='mmmaskfree.BoxProjectionLoss')
 PAIRWISE = dict(type='mmmaskfree.ColorPairwiseLoss')
 TEMPORAL = dict(type='mmmaskfree.TKLoss')
+TERMS = ('projection', 'pairwise', 'temporal')
 
 
 def current_step() -> int | None:
@@ -163,6 +165,7 @@ class MaskFreeSupervision(_Supervision):
         layer_index: Tensor | None = None,
         num_layers: int = 1,
         step: int | None = None,
+        terms: Collection[str] = TERMS,
     ) -> dict[str, Tensor]:
         """Losses and what to watch beside them.
 
@@ -176,6 +179,9 @@ class MaskFreeSupervision(_Supervision):
             layer_index: (G,) long, the decoder layer of each row; default: 0.
             num_layers: L.
             step: Optimiser step for the warm-ups; default: the runner's.
+            terms: Those of the configured losses that these rows are for; the box
+                warm-up and ``box_fill`` go with the projection. RoI heads have
+                single crops for two of them, and pairs of crops for the third.
 
         Returns:
             Weighted ``loss_projection``, ``loss_pairwise``, ``loss_temporal`` of
@@ -206,15 +212,17 @@ class MaskFreeSupervision(_Supervision):
         # TK's own warm-up begins when they are.
         since = None if step is None else max(step - self.box_warmup_iters, 0)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not muted):
-            results = self._maskfree(rows, box_masks, tracks, cues, since)
+            results = self._maskfree(rows, box_masks, tracks, cues, since, terms)
         if muted:
             for name in results:
                 if 'loss' in name:
                     results[name] = torch.zeros_like(results[name])
-        results |= self._filled_box(rows, box_masks, step)
         # Every process owes a gradient to every parameter.
-        results['loss_projection'] = results['loss_projection'] + logits.sum() * 0
-        results['box_fill'] = _box_fill(rows, box_masks)
+        carrier = next(name for name in results if name.startswith('loss_'))
+        results[carrier] = results[carrier] + logits.sum() * 0
+        if 'projection' in terms:
+            results |= self._filled_box(rows, box_masks, step)
+            results['box_fill'] = _box_fill(rows, box_masks)
         return results
 
     def _maskfree(
@@ -224,10 +232,20 @@ class MaskFreeSupervision(_Supervision):
         tracks: Tracks,
         cues: ColorCues,
         step: int | None,
+        terms: Collection[str],
     ) -> dict[str, Tensor]:
+        losses = {
+            name: loss
+            for name, loss in (
+                ('projection', self.loss_projection),
+                *self.consistency.items(),
+            )
+            if name in terms
+        }
         agreements = {
             name: loss.agreement(cues.lab, cues.valid)
-            for name, loss in self.consistency.items()
+            for name, loss in losses.items()
+            if name in self.consistency
         }
         sums, counts = clip_sums(
             rows.logits,
@@ -245,7 +263,6 @@ class MaskFreeSupervision(_Supervision):
         totals = _sum_over_processes(torch.cat(list(counts.values()), dim=1))
         counts = dict(zip(counts, totals.split(widths, dim=1), strict=True))
 
-        losses = {'projection': self.loss_projection, **self.consistency}
         warmup = dict.fromkeys(losses, 1.0)
         stats = {}
         if own_pairs is not None:

@@ -5,10 +5,12 @@ import math
 import torch
 import torch.nn.functional as F
 from mmdet.models.data_preprocessors import TrackDataPreprocessor
+from mmdet.structures import TrackDataSample
 from torch import Tensor
 
 from mmmaskfree.ops import rgb_to_lab
 from mmmaskfree.registry import MODELS
+from mmmaskfree.structures import FrameCues
 
 
 @MODELS.register_module()
@@ -17,6 +19,8 @@ class MaskFreeTrackDataPreprocessor(TrackDataPreprocessor):
 
     In training every ``TrackDataSample`` gets ``lab`` (T, 3, h, w) float32 and
     ``valid`` (T, h, w) bool, on the device of the input (see ``structures.py``).
+    The key frame of a clip with at most one reference frame gets ``frame_cues``:
+    RoI heads are called with the key frames alone.
 
     Args:
         mask_stride: Pixels per mask cell; colours are averaged over a cell.
@@ -56,7 +60,23 @@ class MaskFreeTrackDataPreprocessor(TrackDataPreprocessor):
             lab, valid = self.color_cues(clips, data['inputs'].shape[-2:])
             for index, sample in enumerate(data['data_samples']):
                 sample.lab, sample.valid = lab[index], valid[index]
+                self._tell_key_frame(sample)
         return data
+
+    def _tell_key_frame(self, sample: TrackDataSample) -> None:
+        keys = sample.metainfo.get('key_frames_inds', [])
+        references = sample.metainfo.get('ref_frames_inds', [])
+        if len(keys) != 1 or len(references) > 1:
+            return
+        sample[keys[0]].frame_cues = [
+            FrameCues(
+                lab=sample.lab[t],
+                valid=sample.valid[t],
+                stride=self.mask_stride,
+                objects=sample[t].gt_instances,
+            )
+            for t in (*keys, *references)
+        ]
 
     @torch.no_grad()
     def color_cues(

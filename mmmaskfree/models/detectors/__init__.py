@@ -1,0 +1,3 @@
+from .maskfree_mask_rcnn import MaskFreeMaskRCNN
+
+__all__ = ['MaskFreeMaskRCNN']
