@@ -3,7 +3,9 @@
 import argparse
 import difflib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from zipfile import is_zipfile
 
 import torch
@@ -13,7 +15,9 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmmaskfree import config_path
+from mmmaskfree.compat import mends
 from mmmaskfree.compat.distributed import init_cpu_processes, require_launcher
+from mmmaskfree.utils.env import MMTRACK_INSTALL
 
 _LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
@@ -127,7 +131,7 @@ def _missing(what: str, path: Path, pattern: str) -> str:
 
 
 def read_config(args: argparse.Namespace) -> Config:
-    """The file, then what ``--cfg-options`` overrides.
+    """The file, then what ``--cfg-options`` overrides; its hosts are made ready.
 
     Args:
         args: Parsed by :func:`config_parser`.
@@ -137,11 +141,58 @@ def read_config(args: argparse.Namespace) -> Config:
 
     Raises:
         FileNotFoundError: See :func:`resolve_config`.
+        ValueError: See :func:`prepare_hosts`.
     """
-    cfg = Config.fromfile(resolve_config(args.config))
+    path = resolve_config(args.config)
+    try:
+        cfg = Config.fromfile(path)
+    except ModuleNotFoundError as error:
+        # Of mmengine, which only says to install it manually.
+        if str(error).startswith('mmtrack is not installed'):
+            raise ValueError(f'{path} builds on mmtrack: {MMTRACK_INSTALL}') from None
+        raise
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
+    prepare_hosts(cfg)
     return cfg
+
+
+def prepare_hosts(cfg: Config) -> None:
+    """Import mmtrack where a config uses it, and mend upstream.
+
+    Args:
+        cfg: Its ``upstream_mends`` switches off mends by name (see
+            :mod:`mmmaskfree.compat.mends`).
+
+    Raises:
+        ValueError: mmtrack is needed and not there, or there is no mend of a name.
+    """
+    scopes = set(_scopes(cfg.to_dict()))
+    if 'mmtrack' in scopes:
+        from mmmaskfree.compat import mmtrack
+
+        try:
+            mmtrack.enable()
+        except mmtrack.MMTrackMissingError as error:
+            raise ValueError(str(error)) from None
+    # A config without them need not wait for the import of mmdet.
+    if {'mmdet', 'mmtrack', 'mmmaskfree'} & scopes or 'upstream_mends' in cfg:
+        mends.switch(cfg.get('upstream_mends'))
+
+
+def _scopes(node: Any) -> Iterator[str]:
+    """Of which registries a config names parts."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key in ('default_scope', '_scope_'):
+                yield value
+            elif key == 'type' and isinstance(value, str):
+                yield value.partition('.')[0]
+            else:
+                yield from _scopes(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from _scopes(value)
 
 
 def load_config(args: argparse.Namespace) -> Config:

@@ -1,0 +1,67 @@
+"""Colour cues for mmtrack's models."""
+
+from __future__ import annotations
+
+import torch
+from mmtrack.models.data_preprocessors import TrackDataPreprocessor
+
+from mmmaskfree.models.data_preprocessors import MaskFreeTrackDataPreprocessor
+from mmmaskfree.registry import MODELS
+
+from .samples import to_clip
+
+
+@MODELS.register_module()
+class MMTrackDataPreprocessor(TrackDataPreprocessor):
+    """mmtrack's preprocessing, and the colours at mask resolution.
+
+    In training every sample gets ``lab`` (T, 3, h, w) float32 and ``valid``
+    (T, h, w) bool, on the device of the input: first the key frames, then the
+    reference frames, as :func:`~mmmaskfree.compat.mmtrack.to_clip` orders them; and
+    ``frame_cues`` for RoI heads, where it has one key and at most one reference frame.
+    Where key and reference frames are padded to different sizes, the cues have the
+    larger one; padding is on the right and below, so cells keep their places.
+
+    Args:
+        mask_stride: See :class:`MaskFreeTrackDataPreprocessor`, as for the two below.
+        frame_order: ``bgr`` or ``rgb``.
+        channel_order: ``rgb`` or ``bgr``.
+        kwargs: As mmtrack's ``TrackDataPreprocessor``.
+    """
+
+    def __init__(
+        self,
+        *args,
+        mask_stride: int = 4,
+        frame_order: str = 'bgr',
+        channel_order: str = 'rgb',
+        **kwargs,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        # It normalises nothing here: it makes the cues.
+        self.cues = MaskFreeTrackDataPreprocessor(
+            mask_stride=mask_stride,
+            frame_order=frame_order,
+            channel_order=channel_order,
+        )
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """See the class; ``data['inputs']`` is mmtrack's ``{'img': ..., 'ref_img'}``,
+        each B clips (T, 3, H, W) uint8.
+        """
+        data = self.cast_data(data)
+        loaded = data['inputs']
+        data = super().forward(data, training)
+        if training and data['data_samples'] is not None:
+            sizes = [frames.shape[-2:] for frames in data['inputs'].values()]
+            size = tuple(max(sides) for sides in zip(*sizes, strict=True))
+            parts = [self.cues.color_cues(clips, size) for clips in loaded.values()]
+            lab, valid = (torch.cat(cue, dim=1) for cue in zip(*parts, strict=True))
+            for index, sample in enumerate(data['data_samples']):
+                sample.lab, sample.valid = lab[index], valid[index]
+                # mmtrack calls RoI heads with this sample, mmdet with the frame's.
+                clip = to_clip(sample)
+                self.cues._tell_key_frame(clip)
+                if 'frame_cues' in clip[0]:
+                    sample.frame_cues = clip[0].frame_cues
+        return data
