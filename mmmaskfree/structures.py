@@ -99,6 +99,26 @@ class FrameCues:
     objects: InstanceData
 
     @classmethod
+    def of_clip(cls, clip, stride: int) -> list[FrameCues] | None:
+        """Of the key frame, then of the reference frame where there is one.
+
+        Args:
+            clip: ``TrackDataSample`` with ``lab`` and ``valid``.
+            stride: Pixels of the padded input per cell of these.
+
+        Returns:
+            None for a clip that has not one key frame and at most one reference.
+        """
+        keys = clip.metainfo.get('key_frames_inds', [])
+        references = clip.metainfo.get('ref_frames_inds', [])
+        if len(keys) != 1 or len(references) > 1:
+            return None
+        return [
+            cls(clip.lab[t], clip.valid[t], stride, clip[t].gt_instances)
+            for t in (*keys, *references)
+        ]
+
+    @classmethod
     def of_samples(cls, data_samples: list) -> list[list[FrameCues]]:
         """What the data preprocessor left on each sample."""
         if any('frame_cues' not in sample for sample in data_samples):

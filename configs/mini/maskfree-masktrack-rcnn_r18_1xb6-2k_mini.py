@@ -12,6 +12,13 @@ max_iters = 2000  # boxes and classes have to be learnt as well
 load_clip = _base_.load_clip
 load_clip[0].num_frames = num_frames
 train_dataloader = dict(dataset=dict(pipeline=load_clip))
+# Nothing changes in size, but RoI heads of mmdet ask for the scale factor.
+test_pipeline = _base_.test_pipeline
+test_pipeline[0].transforms.append(
+    dict(type='Resize', scale=(160, 96), keep_ratio=True)
+)
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.02, by_epoch=False, begin=0, end=50),

@@ -5,5 +5,6 @@ from .roi_heads import *  # noqa: F403
 from .supervision import MaskFreeSupervision, MaskSupervision
 from .task_modules import *  # noqa: F403
 from .track_heads import *  # noqa: F403
+from .trackers import *  # noqa: F403
 
 __all__ = ['MaskFreeSupervision', 'MaskSupervision']

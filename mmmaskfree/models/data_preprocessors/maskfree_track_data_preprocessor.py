@@ -5,7 +5,6 @@ import math
 import torch
 import torch.nn.functional as F
 from mmdet.models.data_preprocessors import TrackDataPreprocessor
-from mmdet.structures import TrackDataSample
 from torch import Tensor
 
 from mmmaskfree.ops import rgb_to_lab
@@ -60,23 +59,10 @@ class MaskFreeTrackDataPreprocessor(TrackDataPreprocessor):
             lab, valid = self.color_cues(clips, data['inputs'].shape[-2:])
             for index, sample in enumerate(data['data_samples']):
                 sample.lab, sample.valid = lab[index], valid[index]
-                self._tell_key_frame(sample)
+                frames = FrameCues.of_clip(sample, self.mask_stride)
+                if frames is not None:
+                    sample.get_key_frames()[0].frame_cues = frames
         return data
-
-    def _tell_key_frame(self, sample: TrackDataSample) -> None:
-        keys = sample.metainfo.get('key_frames_inds', [])
-        references = sample.metainfo.get('ref_frames_inds', [])
-        if len(keys) != 1 or len(references) > 1:
-            return
-        sample[keys[0]].frame_cues = [
-            FrameCues(
-                lab=sample.lab[t],
-                valid=sample.valid[t],
-                stride=self.mask_stride,
-                objects=sample[t].gt_instances,
-            )
-            for t in (*keys, *references)
-        ]
 
     @torch.no_grad()
     def color_cues(

@@ -144,9 +144,7 @@ class MaskFreeRoIHeadMixin:
             cues = FrameCues.of_samples(self._samples)
             positives = self._colored(positives, rois, [own for own, *_ in cues])
             if self.mask_head.learns_from_pairs:
-                rows, ref_boxes = _same_tracks(
-                    cues, sampling_results, batch_gt_instances
-                )
+                rows, ref_boxes = _same_tracks(cues, sampling_results)
                 pairs = self._pairs(
                     self._reference_features(x, cues),
                     positives.at(rows),
@@ -264,9 +262,7 @@ class MaskFreeRoIHeadMixin:
 
 
 def _same_tracks(
-    cues: list[list[FrameCues]],
-    sampling_results: list[SamplingResult],
-    batch_gt_instances: list[InstanceData],
+    cues: list[list[FrameCues]], sampling_results: list[SamplingResult]
 ) -> tuple[Tensor, Tensor]:
     """Which positives show a track that the reference frame shows too.
 
@@ -278,11 +274,9 @@ def _same_tracks(
     rows = [torch.zeros(0, dtype=torch.long, device=device)]
     boxes = [sampling_results[0].pos_priors.new_zeros((0, 4))]
     first = 0
-    for (_, *references), result, objects in zip(
-        cues, sampling_results, batch_gt_instances, strict=True
-    ):
+    for (own, *references), result in zip(cues, sampling_results, strict=True):
         for reference in references:
-            ids = objects.instances_ids[result.pos_assigned_gt_inds]
+            ids = own.objects.instances_ids[result.pos_assigned_gt_inds]
             same = ids[:, None] == reference.objects.instances_ids  # (p, objects)
             row, column = same.nonzero(as_tuple=True)
             rows.append(first + row)
