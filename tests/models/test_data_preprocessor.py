@@ -157,3 +157,28 @@ def test_the_frames_are_not_written_to():
 def test_channel_order_is_checked():
     with pytest.raises(ValueError, match='channel_order must be rgb or bgr'):
         build(channel_order='gbr')
+
+
+@pytest.mark.parametrize(
+    ('keys', 'references', 'told'),
+    [([1], [0], [1, 0]), ([0], [], [0]), ([0, 1], [], None), ([0], [1, 2], None)],
+)
+def test_a_key_frame_knows_the_colours_and_objects_of_its_clip(keys, references, told):
+    """A RoI head is called with key frames alone."""
+    frames = len(keys) + len(references)
+    data = clips((32, 48), frames=frames)
+    data['data_samples'][0].set_metainfo(
+        dict(key_frames_inds=keys, ref_frames_inds=references)
+    )
+    (sample,) = build(mask_stride=2)(data, training=True)['data_samples']
+    for t in range(frames):
+        assert ('frame_cues' in sample[t]) == (told is not None and t == told[0])
+    if told is None:
+        return
+    cues = sample[told[0]].frame_cues
+    assert len(cues) == len(told)
+    for cue, t in zip(cues, told, strict=True):
+        assert torch.equal(cue.lab, sample.lab[t])
+        assert torch.equal(cue.valid, sample.valid[t])
+        assert cue.stride == 2
+        assert cue.objects is sample[t].gt_instances

@@ -430,3 +430,24 @@ class TestMaskSupervision:
         tracks = tiny.make_tracks(tracks.boxes)
         with pytest.raises(ValueError, match='needs tracks with masks'):
             self.build()(logits, tracks)
+
+
+@pytest.mark.parametrize('step', [None, 2, 9])
+def test_terms_together_are_the_whole(step):
+    """RoI heads have other rows for the temporal loss than for the other two."""
+    logits, tracks, cues, rows = scene(layers=2)
+    supervision = MaskFreeSupervision(box_warmup_iters=5)
+    rows['step'] = step
+    whole = supervision(logits, tracks, cues, **rows)
+    spatial = supervision(
+        logits, tracks, cues, **rows, terms=('projection', 'pairwise')
+    )
+    temporal = supervision(logits, tracks, cues, **rows, terms=('temporal',))
+    assert spatial.keys().isdisjoint(temporal)
+    together = spatial | temporal
+    assert together.keys() == whole.keys()
+    for name, value in whole.items():
+        torch.testing.assert_close(together[name], value)
+    (grad,) = torch.autograd.grad(total(temporal), logits, retain_graph=True)
+    assert grad.any() == (step != 2)
+    assert not any('box' in name or 'projection' in name for name in temporal)
