@@ -6,7 +6,7 @@ Importing this module is enough, and ``custom_imports`` of a config may do it::
 
 mmtrack is imported although it refuses to be (``shim.py``), ``mmmaskfree.MMTrack*``
 are registered, and the faults of upstream that training meets are mended
-(``mmmaskfree.compat.mends``). Where mmtrack is missing a warning says how to install it.
+(``mmmaskfree.compat.mends``). Where mmtrack is missing a warning says what to type.
 """
 
 import importlib

@@ -7,6 +7,7 @@ from mmtrack.models.data_preprocessors import TrackDataPreprocessor
 
 from mmmaskfree.models.data_preprocessors import MaskFreeTrackDataPreprocessor
 from mmmaskfree.registry import MODELS
+from mmmaskfree.structures import FrameCues
 
 from .samples import to_clip
 
@@ -60,8 +61,7 @@ class MMTrackDataPreprocessor(TrackDataPreprocessor):
             for index, sample in enumerate(data['data_samples']):
                 sample.lab, sample.valid = lab[index], valid[index]
                 # mmtrack calls RoI heads with this sample, mmdet with the frame's.
-                clip = to_clip(sample)
-                self.cues._tell_key_frame(clip)
-                if 'frame_cues' in clip[0]:
-                    sample.frame_cues = clip[0].frame_cues
+                frames = FrameCues.of_clip(to_clip(sample), self.cues.mask_stride)
+                if frames is not None:
+                    sample.frame_cues = frames
         return data

@@ -121,10 +121,10 @@ def translate_parameter(name: str) -> str:
     Args:
         name: With any prefix; a name of today stays.
 
-    >>> translate_parameter('track_head.transformer_decoder.layers.8.ffns.0.layers.1.bias')
-    'track_head.transformer_decoder.layers.8.ffn.layers.1.bias'
-    >>> translate_parameter('transformer_decoder.layers.0.attentions.1.attn.in_proj_bias')
-    'transformer_decoder.layers.0.self_attn.attn.in_proj_bias'
+    >>> translate_parameter('head.transformer_decoder.layers.8.ffns.0.layers.1.bias')
+    'head.transformer_decoder.layers.8.ffn.layers.1.bias'
+    >>> translate_parameter('transformer_decoder.layers.0.attentions.1.attn.out_proj')
+    'transformer_decoder.layers.0.self_attn.attn.out_proj'
     """
     match = _OLD_KEY.match(name)
     if match is None:
