@@ -51,7 +51,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from mmengine.structures import InstanceData
 from torch import Tensor
 
 
@@ -89,14 +88,15 @@ class FrameCues:
         lab: (3, h, w) float32 CIE Lab.
         valid: (h, w) bool, False where a cell touches padding.
         stride: Pixels of the padded input per cell.
-        objects: The frame's ``gt_instances``, with ``bboxes`` and, for matches
-            between frames, ``instances_ids``.
+        boxes: (N, 4) float32 xyxy px of the padded input.
+        instances_ids: (N,) long, which tracks these are.
     """
 
     lab: Tensor
     valid: Tensor
     stride: int
-    objects: InstanceData
+    boxes: Tensor
+    instances_ids: Tensor
 
     @classmethod
     def of_clip(cls, clip, stride: int) -> list[FrameCues] | None:
@@ -113,9 +113,16 @@ class FrameCues:
         references = clip.metainfo.get('ref_frames_inds', [])
         if len(keys) != 1 or len(references) > 1:
             return None
+        frames = {t: clip[t].gt_instances for t in (*keys, *references)}
         return [
-            cls(clip.lab[t], clip.valid[t], stride, clip[t].gt_instances)
-            for t in (*keys, *references)
+            cls(
+                lab=clip.lab[t],
+                valid=clip.valid[t],
+                stride=stride,
+                boxes=_as_tensor(objects.bboxes),
+                instances_ids=objects.instances_ids,
+            )
+            for t, objects in frames.items()
         ]
 
     @classmethod

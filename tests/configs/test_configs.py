@@ -16,6 +16,8 @@ from modelindex.load_model_index import load as load_model_index
 from torch.overrides import TorchFunctionMode
 
 PAPER = CONFIGS / 'maskfree_mask2former'
+MASKTRACK = CONFIGS / 'maskfree_masktrack_rcnn'
+ZOO = {'MaskFreeVIS': PAPER, 'MaskFreeMaskTrackRCNN': MASKTRACK}
 SWIN = 'swin-l-p4-w12-384-in21k'
 
 # From the paper's code. backbone, schedule, data: iterations, drop, queries, classes,
@@ -312,38 +314,45 @@ def test_swin_l_is_swin_l(mmdet_scope):
     )
 
 
-def test_metafile_lists_every_config():
+def test_metafiles_list_every_config():
     index = load_model_index(str(CONFIGS.parent / 'model-index.yml'))
     models = {model.name: model for model in index.models}
-    assert {path.stem for path in PAPER.glob('*.py')} == models.keys()
+    assert zoo_names() == models.keys()
     for name, model in models.items():
         assert name == name.lower()
         assert (CONFIGS.parent / model.config).stem == name
+        assert (CONFIGS.parent / model.config).parent == ZOO[model.in_collection]
         assert (CONFIGS.parent / model.config).is_file()
-        assert model.in_collection == 'MaskFreeVIS'
         # None was trained here: no weights, and no number but the paper's.
         assert model.weights is None
         for result in model.results or ():
             assert set(result.metrics) == {'Paper AP'}
-    (collection,) = index.collections
-    assert (CONFIGS.parent / collection.readme).is_file()
+    assert {collection.name for collection in index.collections} == ZOO.keys()
+    for collection in index.collections:
+        assert (CONFIGS.parent / collection.readme).parent == ZOO[collection.name]
+        assert (CONFIGS.parent / collection.readme).is_file()
+
+
+def zoo_names() -> set[str]:
+    return {path.stem for folder in ZOO.values() for path in folder.glob('*.py')}
 
 
 def test_mim_lists_the_models():
     from mim.commands.search import convert2df
 
     table = convert2df(load_model_index(str(CONFIGS.parent / 'model-index.yml')))
-    assert set(table.index) == {path.stem for path in PAPER.glob('*.py')}
+    assert set(table.index) == zoo_names()
     row = table.loc['maskfree-mask2former_r50_8xb2-6k_youtubevis2019']
     assert row['model'] == 'maskfreevis'
     assert row['status'] == 'not run here'
     assert row['youtube-vis 2019/paper_ap'] == 43.8
 
 
-def test_zoo_marks_every_row_as_not_run():
-    lines = (PAPER / 'README.md').read_text(encoding='utf-8').splitlines()
+@pytest.mark.parametrize('folder', ZOO.values(), ids=ZOO)
+def test_zoo_marks_every_row_as_not_run(folder):
+    lines = (folder / 'README.md').read_text(encoding='utf-8').splitlines()
     rows = [line.split('|') for line in lines if line.startswith('| [')]
-    assert len(rows) == len(list(PAPER.glob('*.py')))
+    assert len(rows) == len(list(folder.glob('*.py')))
     index = load_model_index(str(CONFIGS.parent / 'model-index.yml'))
     papers = {
         model.name: model.results[0].metrics['Paper AP'] if model.results else None
@@ -352,7 +361,7 @@ def test_zoo_marks_every_row_as_not_run():
     for _, config, _, here, paper, _ in rows:
         name = config.split(']')[0].strip(' [')
         assert config.strip() == f'[{name}]({name}.py)'
-        assert (PAPER / f'{name}.py').is_file()
+        assert (folder / f'{name}.py').is_file()
         assert here.strip() == 'not run here'
         if papers[name] is not None:
             assert float(paper.split()[0]) == papers[name]
@@ -380,3 +389,73 @@ def test_options_of_the_readme_change_what_they_say(mmdet_scope):
     temporal = MODELS.build(cfg.model.track_head.supervision).consistency['temporal']
     assert temporal.match_options['radius'] == 7
     assert temporal.match_options['topk'] == 5
+
+
+# MaskTrack R-CNN ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize('data', ['youtubevis2019', 'youtubevis2021'])
+@pytest.mark.parametrize('name', ['r50', 'r101', 'x101'])
+def test_masktrack_rcnn_is_mmdet_s_but_for_what_teaches(name, data):
+    stem = f'masktrack-rcnn_mask-rcnn_{name}_fpn_8xb1-12e_{data}'
+    folder = Path(mmdet.__file__).parent / '.mim' / 'configs' / 'masktrack_rcnn'
+    theirs = config_trees.load(folder / f'{stem}.py')
+    ours = config_trees.load(MASKTRACK / f'maskfree-{stem}.py')
+    roi_head = 'model.detector.roi_head'
+    compared = ('model.', 'optim_wrapper.', 'param_scheduler.', 'train_cfg.')
+    compared += ('train_dataloader.sampler.', 'train_dataloader.batch_size')
+    assert {
+        key
+        for key in changed(ours, theirs)
+        if key.startswith(compared)
+        and not key.startswith(f'{roi_head}.mask_head.supervision.')
+        and not key.endswith('_scope_')
+    } == {
+        'model.data_preprocessor.type',
+        'model.data_preprocessor.mask_stride',
+        'model.detector.type',
+        f'{roi_head}.type',
+        f'{roi_head}.mask_head.type',
+        f'{roi_head}.mask_head.roi_scale',
+        'model.tracker.type',
+        'train_cfg.val_begin',  # mmdet's never evaluates
+    }
+
+
+def test_masktrack_rcnn_reads_no_masks_and_neighbouring_frames():
+    for path in MASKTRACK.glob('*.py'):
+        cfg = config_trees.load(path)
+        assert cfg.train_pipeline == cfg.train_dataloader.dataset.pipeline
+        assert cfg.test_pipeline == cfg.val_dataloader.dataset.pipeline
+        assert cfg.test_dataloader == cfg.val_dataloader
+        train = transforms(cfg.train_pipeline)
+        assert train['mmmaskfree.ClipSample']['num_frames'] == cfg.num_frames == 2
+        assert train['mmmaskfree.ClipSample']['frame_range'] == 5
+        assert train['LoadTrackAnnotations']['with_mask'] is False
+        assert 'LoadTrackAnnotations' not in transforms(cfg.test_pipeline)
+        for loader in (cfg.train_dataloader, cfg.val_dataloader):
+            assert loader.dataset.data_root == cfg.data_root
+            assert loader.dataset.dataset_version == path.stem[-4:]
+
+
+def test_mini_masktrack_twin_differs_in_what_teaches_alone():
+    (path,) = (CONFIGS / 'mini').glob('maskfree-masktrack-rcnn_*_mini.py')
+    name = path.stem.removeprefix('maskfree-')
+    main, twin = (
+        config_trees.load(path),
+        config_trees.load(path.with_name(f'{name}_masks.py')),
+    )
+    differences = changed(main, twin)
+    supervision = 'model.detector.roi_head.mask_head.supervision.'
+    assert {
+        key
+        for key in differences
+        if not key.startswith(supervision) and 'load_clip' not in key
+    } == {
+        'model.data_preprocessor.type',
+        'model.data_preprocessor.mask_stride',
+        'train_dataloader.dataset.ann_file',
+        'train_dataloader.dataset.load_masks',
+        'train_dataloader.dataset.pipeline.1.transforms.1.with_mask',
+    }
+    assert not any('warmup' in key for key in differences if 'box' in key)

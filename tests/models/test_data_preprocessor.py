@@ -181,4 +181,5 @@ def test_a_key_frame_knows_the_colours_and_objects_of_its_clip(keys, references,
         assert torch.equal(cue.lab, sample.lab[t])
         assert torch.equal(cue.valid, sample.valid[t])
         assert cue.stride == 2
-        assert cue.objects is sample[t].gt_instances
+        assert torch.equal(cue.boxes, sample[t].gt_instances.bboxes)
+        assert torch.equal(cue.instances_ids, sample[t].gt_instances.instances_ids)

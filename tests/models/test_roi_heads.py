@@ -122,15 +122,17 @@ def test_rasterisation_by_hand():
     assert mask.any(1).nonzero().flatten().tolist() == list(range(3, 25))
 
 
-def frame(lab, valid=None, stride=1, ids=(), boxes=()):
+def frame(lab, valid=None, stride=1, objects=()):
+    """Objects are pairs of id and box."""
     if valid is None:
         valid = torch.ones(lab.shape[1:], dtype=torch.bool)
-    objects = InstanceData(
-        bboxes=torch.tensor(boxes).float().view(-1, 4),
-        labels=torch.zeros(len(ids), dtype=torch.long),
-        instances_ids=torch.tensor(ids, dtype=torch.long),
+    return FrameCues(
+        lab=lab,
+        valid=valid,
+        stride=stride,
+        boxes=torch.tensor([box for _, box in objects]).float().view(-1, 4),
+        instances_ids=torch.tensor([i for i, _ in objects], dtype=torch.long),
     )
-    return FrameCues(lab, valid, stride, objects)
 
 
 @pytest.mark.parametrize('stride', [1, 2])
@@ -182,24 +184,24 @@ def colored_scene():
             lab = torch.zeros(3, *tiny.SIZE)
             for track, (x1, y1, x2, y2) in boxes.items():
                 lab[:, y1:y2, x1:x2] = float(track)
-            own.append(frame(lab, ids=list(boxes), boxes=list(boxes.values())))
+            own.append(frame(lab, objects=list(boxes.items())))
         cues.append(own)
     return cues
 
 
-def sampled(objects: InstanceData, proposals: list, assigned: list) -> SamplingResult:
-    """Positive proposals and the objects that they are assigned to."""
+def sampled(bboxes: torch.Tensor, proposals: list, assigned: list) -> SamplingResult:
+    """Positive proposals of class 0, and the objects that they are assigned to."""
     count = len(proposals)
     return SamplingResult(
         pos_inds=torch.arange(count),
         neg_inds=torch.zeros(0, dtype=torch.long),
         priors=torch.tensor(proposals).float().view(-1, 4),
-        gt_bboxes=objects.bboxes,
+        gt_bboxes=bboxes,
         assign_result=AssignResult(
-            num_gts=len(objects),
+            num_gts=len(bboxes),
             gt_inds=torch.tensor(assigned, dtype=torch.long) + 1,
             max_overlaps=torch.ones(count),
-            labels=objects.labels[torch.tensor(assigned, dtype=torch.long)],
+            labels=torch.zeros(count, dtype=torch.long),
         ),
         gt_flags=torch.zeros(count, dtype=torch.uint8),
     )
@@ -219,12 +221,12 @@ def mask_loss(roi_head, cues, results, reference):
     x = features(0)
     roi_head.remember(x)
     roi_head.remember(reference)
-    return roi_head.mask_loss(x, results, None, [own.objects for own, *_ in cues])
+    return roi_head.mask_loss(x, results, None, [InstanceData()] * len(cues))
 
 
 def sample_scene(cues):
     return [
-        sampled(own.objects, *proposals)
+        sampled(own.boxes, *proposals)
         for (own, _), proposals in zip(cues, PROPOSALS, strict=True)
     ]
 
@@ -338,8 +340,8 @@ def test_masks_of_crops_by_hand():
     clip = key_and_reference({1: [10, 10, 32, 32]}, {}, masks=True)
     objects = [clip[0].gt_instances, tiny.sample({}, 1, masks=True)[0].gt_instances]
     results = [
-        sampled(objects[0], [[10, 10, 32.4, 32.4]], [0]),
-        sampled(objects[1], [], []),
+        sampled(objects[0].bboxes, [[10, 10, 32.4, 32.4]], [0]),
+        sampled(objects[1].bboxes, [], []),
     ]
     losses = roi_head.mask_loss(features(0), results, None, objects)['loss_mask']
     ((positives, pairs),) = calls

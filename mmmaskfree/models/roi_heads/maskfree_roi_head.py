@@ -276,11 +276,11 @@ def _same_tracks(
     first = 0
     for (own, *references), result in zip(cues, sampling_results, strict=True):
         for reference in references:
-            ids = own.objects.instances_ids[result.pos_assigned_gt_inds]
-            same = ids[:, None] == reference.objects.instances_ids  # (p, objects)
+            ids = own.instances_ids[result.pos_assigned_gt_inds]
+            same = ids[:, None] == reference.instances_ids  # (p, objects)
             row, column = same.nonzero(as_tuple=True)
             rows.append(first + row)
-            boxes.append(get_box_tensor(reference.objects.bboxes)[column])
+            boxes.append(reference.boxes[column])
         first += len(result.pos_priors)
     return torch.cat(rows), torch.cat(boxes)
 
