@@ -128,7 +128,11 @@ def test_config_trains_and_predicts(path, tmp_path, mmdet_scope):
     supervision = mask_head(cfg.model).supervision
     expected = {'loss_cls'}
     if 'detector' in cfg.model:
-        expected |= {'loss_bbox', 'loss_rpn_cls', 'loss_rpn_bbox', 'loss_match'}
+        expected |= {'loss_bbox', 'loss_rpn_cls', 'loss_rpn_bbox'}
+        if 'qdtrack' in path.stem:
+            expected |= {'loss_track', 'loss_track_aux'}
+        else:
+            expected.add('loss_match')
     if supervision.type == 'mmmaskfree.MaskSupervision':
         expected |= {'loss_mask', 'loss_dice'}
     else:

@@ -438,8 +438,9 @@ def test_masktrack_rcnn_reads_no_masks_and_neighbouring_frames():
             assert loader.dataset.dataset_version == path.stem[-4:]
 
 
-def test_mini_masktrack_twin_differs_in_what_teaches_alone():
-    (path,) = (CONFIGS / 'mini').glob('maskfree-masktrack-rcnn_*_mini.py')
+@pytest.mark.parametrize('model', ['masktrack-rcnn', 'qdtrack'])
+def test_mini_two_stage_twin_differs_in_what_teaches_alone(model):
+    (path,) = (CONFIGS / 'mini').glob(f'maskfree-{model}_*_mini.py')
     name = path.stem.removeprefix('maskfree-')
     main, twin = (
         config_trees.load(path),

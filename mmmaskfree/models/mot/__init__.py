@@ -1,0 +1,3 @@
+from .maskfree_qdtrack import FreezeMixin, MaskFreeQDTrack
+
+__all__ = ['FreezeMixin', 'MaskFreeQDTrack']

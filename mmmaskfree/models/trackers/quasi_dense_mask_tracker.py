@@ -1,0 +1,83 @@
+"""QDTrack's tracker for models that predict masks."""
+
+from __future__ import annotations
+
+import torch
+from mmdet.models.trackers import QuasiDenseTracker
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from mmmaskfree.registry import MODELS
+
+# What begins a track, and what goes on with one. The AP of VIS asks for every object,
+# sorted by score; MOTS counts each false one. Chosen by that, not by measurement.
+PRESETS = dict(
+    vis=dict(init_score_thr=0.1, obj_score_thr=0.05),
+    mots=dict(init_score_thr=0.7, obj_score_thr=0.3),
+)
+
+
+class MaskCarryingMixin:
+    """Put before a quasi-dense tracker, of mmdet or mmtrack.
+
+    The tracker sorts the detections of a frame, removes duplicates, keeps some as
+    back-drops and gives ids to the others, and returns those without their masks.
+    """
+
+    detections = 'pred_instances'
+    """Where a sample has them; ``pred_det_instances`` in mmtrack."""
+
+    def track(
+        self,
+        model: torch.nn.Module,
+        img: Tensor,
+        feats: tuple[Tensor, ...],
+        data_sample: DetDataSample,
+        **kwargs,
+    ) -> InstanceData:
+        """As the base's, with ``masks`` (K, H, W) where the detections have masks."""
+        tracks = super().track(model, img, feats, data_sample, **kwargs)
+        found = data_sample.get(self.detections)
+        if 'masks' in found and 'masks' not in tracks:
+            tracks.masks = found.masks[_rows_of(tracks, found)]
+        return tracks
+
+
+def _rows_of(tracks: InstanceData, found: InstanceData) -> Tensor:
+    """Which detection became each track.
+
+    A mask is a function of the box and the class: of detections that are equal in both
+    and in score either will do.
+
+    Returns:
+        (K,) long.
+    """
+    ours, theirs = (
+        torch.cat(
+            (part.bboxes, part.labels[:, None].to(part.bboxes), part.scores[:, None]),
+            dim=1,
+        )
+        for part in (tracks, found)
+    )
+    same = (ours[:, None] == theirs).all(-1)  # (K, detections)
+    return same.to(torch.uint8).argmax(1)
+
+
+@MODELS.register_module()
+class QuasiDenseMaskTracker(MaskCarryingMixin, QuasiDenseTracker):
+    """mmdet's tracker, whose tracks have masks in every frame.
+
+    Args:
+        preset: ``vis`` keeps faint objects, ``mots`` those that are sure; see
+            :data:`PRESETS`.
+        kwargs: As mmdet's ``QuasiDenseTracker``; they go before the preset's.
+
+    Raises:
+        ValueError: There is no such preset.
+    """
+
+    def __init__(self, preset: str = 'mots', **kwargs) -> None:
+        if preset not in PRESETS:
+            raise ValueError(f'preset must be one of {tuple(PRESETS)}, got {preset!r}')
+        super().__init__(**{**PRESETS[preset], **kwargs})

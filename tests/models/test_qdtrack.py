@@ -1,0 +1,202 @@
+"""QDTrack with masks: its tracker, and a mask head that learns alone."""
+
+import pytest
+import tiny
+import torch
+from mmdet.models.trackers import QuasiDenseTracker
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+from tiny_rcnn import config, two_clips
+
+MASK_LOSSES = {'loss_projection', 'loss_pairwise', 'loss_temporal'}
+OTHER_LOSSES = {
+    'loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls', 'loss_bbox', 'loss_track',
+    'loss_track_aux',
+}  # fmt: skip
+
+
+def build(**changes):
+    cfg = config(model='qdtrack')
+    cfg.model.update(changes)
+    return tiny.build_model(cfg)
+
+
+def learn(model):
+    losses = tiny.losses_of(model, tiny.batch(two_clips()))
+    loss, _ = model.parse_losses(losses)
+    model.zero_grad()
+    loss.backward()
+    return losses
+
+
+def test_every_loss_and_every_parameter():
+    model = build()
+    losses = learn(model)
+    assert {name for name in losses if 'loss' in name} == OTHER_LOSSES | MASK_LOSSES
+    assert all(losses[name] > 0 for name in MASK_LOSSES)
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_all_but_the_mask_head_is_frozen():
+    cfg = config(model='qdtrack')
+    cfg.merge_from_dict({'model.freeze': 'all_but_mask'})
+    # Statistics, which move without any gradient.
+    cfg.model.detector.backbone.norm_cfg = dict(type='BN', requires_grad=True)
+    model = tiny.build_model(cfg)
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1)
+    losses = learn(model)
+    assert losses['loss_temporal'] > 0
+    optimizer.step()
+    moved = {
+        name
+        for name, value in model.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
+    mask_head = 'detector.roi_head.mask_head.'
+    parameters = dict(model.named_parameters())
+    assert moved == {name for name in parameters if name.startswith(mask_head)}
+    assert {n for n, p in parameters.items() if p.requires_grad} == moved
+    assert model.training and model.detector.roi_head.mask_head.training
+    assert not model.detector.backbone.training
+
+
+def test_nothing_is_frozen_by_default():
+    model = build()
+    assert all(p.requires_grad for p in model.parameters())
+    assert all(module.training for module in model.modules())
+
+
+def test_what_cannot_be_frozen():
+    with pytest.raises(ValueError, match="'backbone'"):
+        build(freeze='backbone')
+    cfg = config(model='qdtrack')
+    cfg.merge_from_dict({'model.freeze': 'all_but_mask'})
+    roi_head = cfg.model.detector.roi_head
+    del roi_head['mask_head'], roi_head['mask_roi_extractor']
+    with pytest.raises(ValueError, match='no mask head'):
+        MODELS.build(cfg.model)
+
+
+# The tracker ------------------------------------------------------------------
+
+
+class Embeddings:
+    """A model whose objects look like the number in their box's corner."""
+
+    class track_head:
+        @staticmethod
+        def predict(feats, boxes):
+            return torch.nn.functional.one_hot(boxes[0][:, 0].long(), 64).float() * 9
+
+
+def detected(*objects):
+    """Detections (x1, y1, x2, y2, label, score); a mask is filled with its number."""
+    values = torch.tensor(objects).float().view(-1, 6)
+    masks = torch.arange(len(values))[:, None, None].expand(-1, 4, 6)
+    sample = DetDataSample(
+        pred_instances=InstanceData(
+            bboxes=values[:, :4],
+            labels=values[:, 4].long(),
+            scores=values[:, 5],
+            masks=masks,
+        )
+    )
+    return sample
+
+
+def track(tracker, frames):
+    tracks = []
+    for number, sample in enumerate(frames):
+        sample.set_metainfo(dict(frame_id=number, scale_factor=(1.0, 1.0)))
+        tracks.append(tracker.track(Embeddings, None, None, sample))
+    return tracks
+
+
+FRAMES = [
+    # Number 0 is faint, a back-drop; 2 is a duplicate of 3 of another class.
+    [
+        (40, 0, 50, 9, 1, 0.2),
+        (5, 5, 20, 30, 1, 0.8),
+        (31, 6, 52, 30, 0, 0.75),
+        (30, 5, 52, 30, 2, 0.95),
+    ],
+    # The tracks change places in the list; a new object comes.
+    [
+        (30, 6, 52, 31, 2, 0.6),
+        (5, 6, 20, 31, 1, 0.9),
+        (12, 40, 30, 60, 0, 0.85),
+    ],
+    [],
+]
+
+
+def test_masks_go_with_their_tracks():
+    tracker = MODELS.build(dict(type='mmmaskfree.QuasiDenseMaskTracker'))
+    first, second, third = track(tracker, [detected(*frame) for frame in FRAMES])
+    # By score: number 3 and number 1 begin tracks.
+    assert first.instances_id.tolist() == [0, 1]
+    assert first.masks[:, 0, 0].tolist() == [3, 1]
+    assert second.instances_id.tolist() == [1, 2, 0]
+    assert second.masks[:, 0, 0].tolist() == [1, 2, 0]
+    assert second.masks.shape == (3, 4, 6)
+    assert len(third) == 0 and third.masks.shape == (0, 4, 6)
+
+
+def test_all_else_is_mmdet_s():
+    settings = dict(init_score_thr=0.7, obj_score_thr=0.3)
+    ours = MODELS.build(dict(type='mmmaskfree.QuasiDenseMaskTracker', **settings))
+    theirs = QuasiDenseTracker(**settings)
+    samples = [detected(*frame) for frame in FRAMES]
+    for mine, other in zip(track(ours, samples), track(theirs, samples), strict=True):
+        for key in ('bboxes', 'labels', 'scores', 'instances_id'):
+            assert torch.equal(mine[key], other[key])
+    assert 'masks' not in track(theirs, samples[:1])[0]
+
+
+def test_presets_and_fields():
+    def thresholds(**settings):
+        tracker = MODELS.build(
+            dict(type='mmmaskfree.QuasiDenseMaskTracker', **settings)
+        )
+        return tracker.init_score_thr, tracker.obj_score_thr, tracker.match_score_thr
+
+    assert thresholds() == thresholds(preset='mots') == (0.7, 0.3, 0.5)
+    assert thresholds(preset='vis') == (0.1, 0.05, 0.5)
+    assert thresholds(preset='vis', obj_score_thr=0.2) == (0.1, 0.2, 0.5)
+    with pytest.raises(ValueError, match='preset'):
+        thresholds(preset='mot')
+
+
+def test_boxes_alone():
+    tracker = MODELS.build(dict(type='mmmaskfree.QuasiDenseMaskTracker'))
+    sample = detected(*FRAMES[0])
+    del sample.pred_instances.masks
+    (tracks,) = track(tracker, [sample])
+    assert 'masks' not in tracks and len(tracks) == 2
+
+
+def test_a_video_has_masks_in_every_frame():
+    cfg = config(model='qdtrack')
+    # Random weights are sure of nothing.
+    cfg.model.tracker.update(init_score_thr=0.0, obj_score_thr=0.0)
+    model = tiny.build_model(cfg).eval()
+    data = tiny.batch([tiny.sample({}, 3)])
+    for frame in data['data_samples'][0].video_data_samples:
+        frame.set_metainfo(dict(scale_factor=(1.0, 1.0)))
+    data = model.data_preprocessor(data, training=False)
+    with torch.no_grad():
+        (clip,) = model.predict(**data)
+    for t in range(3):
+        tracks = clip[t].pred_track_instances
+        assert len(tracks) > 0
+        assert tracks.masks.shape == (len(tracks), *tiny.SIZE)
+        assert len(tracks.instances_id.unique()) == len(tracks)
+        found = clip[t].pred_instances
+        for box, label, mask in zip(
+            tracks.bboxes, tracks.labels, tracks.masks, strict=True
+        ):
+            (row,) = ((found.bboxes == box).all(1) & (found.labels == label)).nonzero()
+            assert torch.equal(found.masks[row[0]], mask)

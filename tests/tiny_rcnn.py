@@ -1,0 +1,44 @@
+"""Two-stage models small enough to test, and clips of two frames for them."""
+
+import tiny
+from mmengine.config import Config, ConfigDict
+
+LEFT, RIGHT, LOW = [4, 4, 34, 40], [50, 8, 90, 60], [10, 44, 40, 62]
+
+
+def config(supervision: dict | None = None, model: str = 'masktrack-rcnn') -> Config:
+    """The mini config of MaskTrack R-CNN, or of QDTrack, with a narrower network."""
+    (path,) = tiny.MINI.parent.glob(f'maskfree-{model}_*_mini.py')
+    cfg = Config.fromfile(path)
+    detector = cfg.model.detector
+    detector.backbone.base_channels = detector.backbone.stem_channels = 8
+    detector.neck.in_channels = [8, 16, 32, 64]
+    # Batch statistics would tie the frames of a batch together.
+    detector.backbone.norm_cfg = dict(type='GN', num_groups=2)
+    for part in (detector.roi_head.bbox_head, cfg.model.track_head.embed_head):
+        part.fc_out_channels = 16
+    mask_head = detector.roi_head.mask_head
+    mask_head.supervision.box_warmup_iters = 0
+    if supervision is not None:
+        mask_head.supervision = ConfigDict(supervision)
+    return cfg
+
+
+def key_and_reference(key: dict, reference: dict, *, masks: bool = False):
+    """A clip; id -> box for each frame, the label is the id modulo 5."""
+    ids = {**key, **reference}
+    boxes = {
+        i: {t: frame[i] for t, frame in enumerate((key, reference)) if i in frame}
+        for i in ids
+    }
+    clip = tiny.sample({i: (i % 5, boxes[i]) for i in ids}, 2, masks=masks)
+    clip.set_metainfo(dict(key_frames_inds=[0], ref_frames_inds=[1]))
+    return clip
+
+
+def two_clips(**kwargs):
+    shifted = [8, 6, 38, 42]
+    return [
+        key_and_reference({1: LEFT, 2: RIGHT}, {1: shifted}, **kwargs),
+        key_and_reference({3: LOW}, {4: LEFT, 3: [12, 40, 42, 58]}, **kwargs),
+    ]
