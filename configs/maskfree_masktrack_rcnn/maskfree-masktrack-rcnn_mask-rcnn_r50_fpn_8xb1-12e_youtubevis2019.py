@@ -1,7 +1,8 @@
 # MaskTrack R-CNN, masks from boxes on YouTube-VIS 2019: what the other configs change.
-_base_ = (
-    'mmdet::masktrack_rcnn/masktrack-rcnn_mask-rcnn_r50_fpn_8xb1-12e_youtubevis2019.py'
-)
+_base_ = [
+    'mmdet::masktrack_rcnn/masktrack-rcnn_mask-rcnn_r50_fpn_8xb1-12e_youtubevis2019.py',
+    '../_base_/datasets/vis_pairs.py',
+]
 
 # Often changed ----------------------------------------------------------------
 data_root = 'data/youtube_vis_2019/'
@@ -13,9 +14,6 @@ valid_ann_file = 'valid.json'
 
 max_epochs = 12
 base_lr = 0.00125  # for 8 pairs of frames
-# The reference frame lies within so many frames of the key frame. mmdet draws it from
-# +-100, which the temporal loss finds few matches in.
-frame_range = 5
 
 # Model ------------------------------------------------------------------------
 # Initial weights are mmdet's for this network: COCO instances, learned with masks.
@@ -67,27 +65,8 @@ model = dict(
 # Data -------------------------------------------------------------------------
 num_frames = 2  # a key frame and a reference frame
 dataset_type = 'mmmaskfree.YouTubeVISDataset'
-load_frame = dict(type='mmmaskfree.LoadVideoFrame')
-resize = dict(type='Resize', scale=(640, 360), keep_ratio=True)
-train_pipeline = [
-    dict(type='mmmaskfree.ClipSample', num_frames=num_frames, frame_range=frame_range),
-    dict(
-        type='TransformBroadcaster',
-        share_random_params=True,
-        transforms=[
-            load_frame,
-            dict(type='LoadTrackAnnotations', with_mask=False),
-            resize,
-            dict(type='RandomFlip', prob=0.5),
-        ],
-    ),
-    dict(type='PackTrackInputs'),
-]
-# The metric takes what ground truth there is from the data set.
-test_pipeline = [
-    dict(type='TransformBroadcaster', transforms=[load_frame, resize]),
-    dict(type='PackTrackInputs'),
-]
+train_pipeline = _base_.box_pairs
+test_pipeline = _base_.whole_videos
 
 train_dataloader = dict(
     dataset=dict(
@@ -96,7 +75,7 @@ train_dataloader = dict(
         dataset_version=dataset_version,
         ann_file=train_ann_file,
         data_prefix=dict(img_path='train/JPEGImages'),
-        pipeline=train_pipeline,
+        pipeline=_base_.box_pairs,
     )
 )
 val_dataloader = dict(
@@ -106,7 +85,7 @@ val_dataloader = dict(
         dataset_version=dataset_version,
         ann_file=valid_ann_file,
         data_prefix=dict(img_path='valid/JPEGImages'),
-        pipeline=test_pipeline,
+        pipeline=_base_.whole_videos,
     )
 )
 test_dataloader = val_dataloader

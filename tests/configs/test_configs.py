@@ -17,7 +17,12 @@ from torch.overrides import TorchFunctionMode
 
 PAPER = CONFIGS / 'maskfree_mask2former'
 MASKTRACK = CONFIGS / 'maskfree_masktrack_rcnn'
-ZOO = {'MaskFreeVIS': PAPER, 'MaskFreeMaskTrackRCNN': MASKTRACK}
+QDTRACK = CONFIGS / 'maskfree_qdtrack'
+ZOO = {
+    'MaskFreeVIS': PAPER,
+    'MaskFreeMaskTrackRCNN': MASKTRACK,
+    'MaskFreeQDTrack': QDTRACK,
+}
 SWIN = 'swin-l-p4-w12-384-in21k'
 
 # From the paper's code. backbone, schedule, data: iterations, drop, queries, classes,
@@ -422,8 +427,8 @@ def test_masktrack_rcnn_is_mmdet_s_but_for_what_teaches(name, data):
     }
 
 
-def test_masktrack_rcnn_reads_no_masks_and_neighbouring_frames():
-    for path in MASKTRACK.glob('*.py'):
+def test_two_stage_models_read_no_masks_and_neighbouring_frames():
+    for path in [*MASKTRACK.glob('*.py'), *QDTRACK.glob('*.py')]:
         cfg = config_trees.load(path)
         assert cfg.train_pipeline == cfg.train_dataloader.dataset.pipeline
         assert cfg.test_pipeline == cfg.val_dataloader.dataset.pipeline
