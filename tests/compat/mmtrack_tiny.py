@@ -30,6 +30,27 @@ model = dict(
             mask_head=dict(type='mmmaskfree.MaskFreeFCNMaskHead'))))
 """
 
+# A mask head for its QDTrack, which has none.
+MASK_FREE_QDTRACK = """
+extractor = dict(_scope_='mmdet', type='SingleRoIExtractor', out_channels=16,
+    roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=0),
+    featmap_strides=[4, 8, 16, 32])
+model = dict(
+    type='mmmaskfree.MMTrackQDTrack',
+    data_preprocessor=dict(type='mmmaskfree.MMTrackDataPreprocessor', mask_stride=1),
+    detector=dict(
+        type='mmmaskfree.MaskFreeMaskRCNN',
+        roi_head=dict(
+            type='mmmaskfree.MaskFreeStandardRoIHead',
+            mask_roi_extractor=extractor,
+            mask_head=dict(type='mmmaskfree.MaskFreeFCNMaskHead', num_convs=2,
+                in_channels=16, conv_out_channels=16, num_classes=5)),
+        train_cfg=dict(rcnn=dict(mask_size=28)),
+        test_cfg=dict(rcnn=dict(mask_thr_binary=0.5))),
+    tracker=dict(_delete_=True, type='mmmaskfree.MMTrackQuasiDenseMaskTracker',
+        preset='vis', init_score_thr=0.0, obj_score_thr=0.0))
+"""
+
 # Own data in place of YouTube-VIS; pictures stay as small as they are.
 VIS_DATA = """
 train_pipeline, test_pipeline = _base_.train_pipeline, _base_.test_pipeline

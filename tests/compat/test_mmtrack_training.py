@@ -131,6 +131,38 @@ def test_qdtrack_trains_on_boxes(bridge, data, tmp_path):
     assert sum('coco/bbox_mAP' in line for line in lines) == 2
 
 
+def test_qdtrack_learns_masks_from_boxes_and_tracks_them(bridge, data, tmp_path):
+    change = mmtrack_tiny.MASK_FREE_QDTRACK
+    config = mmtrack_tiny.write(tmp_path, 'qdtrack', data, change)
+    lines, state = train(config)
+    steps = [line for line in lines if 'loss' in line]
+    assert len(steps) == 2
+    for line in steps:
+        assert finite(line)
+        assert line['loss_projection'] > 0
+        assert 'loss_temporal' in line and line['loss_track'] > 0
+    assert sum('youtube_vis/segm_mAP' in line for line in lines) == 2
+    # Masks come through the tracker, each with its box.
+    model = MODELS.build(Config.fromfile(config).model)
+    model.load_state_dict(state)
+    videos = DATASETS.build(Config.fromfile(config).val_dataloader.dataset)
+    (frame,) = model.eval().test_step(pseudo_collate([videos[0]]))
+    tracks, found = frame.pred_track_instances, frame.pred_det_instances
+    assert len(tracks) > 0
+    assert tracks.masks.shape == (len(tracks), *frame.ori_shape)
+    for box, mask in zip(tracks.bboxes, tracks.masks, strict=True):
+        (row, *_) = (found.bboxes == box).all(1).nonzero().flatten()
+        assert torch.equal(mask, found.masks[row])
+
+
+def test_qdtrack_of_mmtrack_freezes_all_but_its_masks(bridge, data, tmp_path):
+    change = mmtrack_tiny.MASK_FREE_QDTRACK + "model['freeze'] = 'all_but_mask'\n"
+    config = mmtrack_tiny.write(tmp_path, 'qdtrack', data, change)
+    model = MODELS.build(Config.fromfile(config).model)
+    learns = {name for name, value in model.named_parameters() if value.requires_grad}
+    assert learns and all('mask_head' in name for name in learns)
+
+
 def test_a_mend_is_off_by_a_line_of_the_config(bridge, data, tmp_path):
     change = 'upstream_mends = dict(youtube_vis_numpy=False)\n'
     own = dict(load_masks=True, metric='YouTubeVISMetric')

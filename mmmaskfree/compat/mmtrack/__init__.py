@@ -27,7 +27,7 @@ __all__ = [
     'translate_parameter',
 ]
 
-_PARTS = ('data_preprocessor', 'dataset', 'mask2former', 'metric')
+_PARTS = ('data_preprocessor', 'dataset', 'mask2former', 'metric', 'qdtrack')
 """Modules whose registered classes derive from mmtrack's, or serve it."""
 
 

@@ -23,10 +23,23 @@ class MaskCarryingMixin:
 
     The tracker sorts the detections of a frame, removes duplicates, keeps some as
     back-drops and gives ids to the others, and returns those without their masks.
+
+    Args:
+        preset: ``vis`` keeps faint objects, ``mots`` those that are sure; see
+            :data:`PRESETS`.
+        kwargs: As the base's; they go before the preset's.
+
+    Raises:
+        ValueError: There is no such preset.
     """
 
     detections = 'pred_instances'
     """Where a sample has them; ``pred_det_instances`` in mmtrack."""
+
+    def __init__(self, *, preset: str = 'mots', **kwargs) -> None:
+        if preset not in PRESETS:
+            raise ValueError(f'preset must be one of {tuple(PRESETS)}, got {preset!r}')
+        super().__init__(**{**PRESETS[preset], **kwargs})
 
     def track(
         self,
@@ -69,15 +82,6 @@ class QuasiDenseMaskTracker(MaskCarryingMixin, QuasiDenseTracker):
     """mmdet's tracker, whose tracks have masks in every frame.
 
     Args:
-        preset: ``vis`` keeps faint objects, ``mots`` those that are sure; see
-            :data:`PRESETS`.
+        preset: See :class:`MaskCarryingMixin`.
         kwargs: As mmdet's ``QuasiDenseTracker``; they go before the preset's.
-
-    Raises:
-        ValueError: There is no such preset.
     """
-
-    def __init__(self, preset: str = 'mots', **kwargs) -> None:
-        if preset not in PRESETS:
-            raise ValueError(f'preset must be one of {tuple(PRESETS)}, got {preset!r}')
-        super().__init__(**{**PRESETS[preset], **kwargs})
