@@ -58,8 +58,6 @@ model = dict(
             ),
         ),
     ),
-    # mmdet's, but no two objects of a frame have the same id.
-    tracker=dict(type='mmmaskfree.UniqueIdMaskTrackRCNNTracker'),
 )
 
 # Data -------------------------------------------------------------------------

@@ -6,6 +6,7 @@ those of mmtrack's configs, which mmdet's classes of the same name take as well.
 
 import importlib
 import inspect
+import re
 from pathlib import Path
 
 import mmtrack_tiny
@@ -381,3 +382,9 @@ def test_a_wrong_name_is_refused_before_anything_is_changed():
     with pytest.raises(ValueError, match=r'rpn_label.*known are rpn_labels, qdtrack'):
         mends.switch(dict(qdtrack_labels=True, rpn_label=False))
     assert upstream() == before
+
+
+def test_each_is_in_the_docs():
+    page = Path(__file__).parents[2] / 'docs' / 'configuration.md'
+    _, section = page.read_text().split('## Mends of upstream')
+    assert re.findall(r'^\| `(\w+)`', section, re.MULTILINE) == list(mends.MENDS)

@@ -10,7 +10,18 @@ from config_trees import HEIGHT, WIDTH, load, shipped, write_split
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmmaskfree.compat import mends
+
 EVAL_FRAMES = 3
+
+
+@pytest.fixture(autouse=True)
+def mended():
+    """What our command-line tools do before a run."""
+    mends.switch()
+    yield
+    for name in mends.MENDS:
+        mends.undo(name)
 
 
 def without_weights(node) -> None:

@@ -195,7 +195,7 @@ model = dict(
         ),
     ),
     tracker=dict(
-        type='mmmaskfree.UniqueIdMaskTrackRCNNTracker',
+        type='MaskTrackRCNNTracker',
         match_weights=dict(det_score=1.0, iou=2.0, det_label=10.0),
         num_frames_retain=20,
     ),
