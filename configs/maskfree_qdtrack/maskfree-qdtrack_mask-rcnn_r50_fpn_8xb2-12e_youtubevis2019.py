@@ -64,7 +64,6 @@ model = dict(
                 ),
             ),
         ),
-        train_cfg=dict(rcnn=dict(mask_size=28)),
         test_cfg=dict(rcnn=dict(mask_thr_binary=0.5)),
     ),
     tracker=dict(

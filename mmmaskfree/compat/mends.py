@@ -4,7 +4,7 @@ Every function below names a fault and gives what is put in its place; nothing o
 upstream is copied. Our command-line tools apply all of them, and so does the import of
 ``mmmaskfree.compat.mmtrack``. One is left out by its name::
 
-    upstream_mends = dict(rpn_labels=False)  # in a config
+    upstream_mends = dict(rpn_labels=False)  # in a config, read by our tools
     mmmaskfree.compat.mends.undo('rpn_labels')  # in Python
 
 A mend reaches mmtrack only when mmtrack has been imported.

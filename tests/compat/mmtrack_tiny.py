@@ -45,7 +45,6 @@ model = dict(
             mask_roi_extractor=extractor,
             mask_head=dict(type='mmmaskfree.MaskFreeFCNMaskHead', num_convs=2,
                 in_channels=16, conv_out_channels=16, num_classes=5)),
-        train_cfg=dict(rcnn=dict(mask_size=28)),
         test_cfg=dict(rcnn=dict(mask_thr_binary=0.5))),
     tracker=dict(_delete_=True, type='mmmaskfree.MMTrackQuasiDenseMaskTracker',
         preset='vis', init_score_thr=0.0, obj_score_thr=0.0))

@@ -321,8 +321,8 @@ def test_roi_heads_get_the_frame_of_each_cue(bridge, folder):
         assert torch.equal(cues.lab, sample.lab[t])
         assert torch.equal(cues.valid, sample.valid[t])
         objects = sample.get(f'{name}_instances')
-        assert torch.equal(cues.objects.bboxes, objects.bboxes)
-        assert cues.objects.instances_ids.tolist() == objects.instances_id.tolist()
+        assert torch.equal(cues.boxes, objects.bboxes)
+        assert cues.instances_ids.tolist() == objects.instances_id.tolist()
 
 
 def test_nothing_is_added_in_a_test(bridge, folder):

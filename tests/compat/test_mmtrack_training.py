@@ -118,7 +118,8 @@ def test_masktrack_rcnn_learns_from_boxes(bridge, data, tmp_path):
     for line in steps:
         assert finite(line)
         assert line['loss_projection'] > 0
-        assert 'loss_temporal' in line
+        # Of the pairs that were found; the weight is still being warmed up.
+        assert line['temporal'] > 0
     assert sum('youtube_vis/segm_mAP' in line for line in lines) == 2
 
 
@@ -140,7 +141,7 @@ def test_qdtrack_learns_masks_from_boxes_and_tracks_them(bridge, data, tmp_path)
     for line in steps:
         assert finite(line)
         assert line['loss_projection'] > 0
-        assert 'loss_temporal' in line and line['loss_track'] > 0
+        assert line['temporal'] > 0 and line['loss_track'] > 0
     assert sum('youtube_vis/segm_mAP' in line for line in lines) == 2
     # Masks come through the tracker, each with its box.
     model = MODELS.build(Config.fromfile(config).model)

@@ -11,6 +11,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.structures import InstanceData
 from tiny_rcnn import LEFT, LOW, RIGHT, config, key_and_reference, two_clips
 
+from mmmaskfree.models.roi_heads import geometry
 from mmmaskfree.models.roi_heads.geometry import (
     absolute_boxes,
     crop_colors,
@@ -60,6 +61,32 @@ def test_relative_boxes_and_their_inverse():
     torch.testing.assert_close(relative, expected)
     torch.testing.assert_close(absolute_boxes(relative, frames), boxes)
     assert relative_boxes(boxes[:0], frames[:0]).shape == (0, 4)
+
+
+def test_boxes_without_area_make_no_nan():
+    frames = torch.tensor([[10.0, 20.0, 10.0, 60.0]])
+    relative = relative_boxes(torch.tensor([[10.0, 20.0, 12.0, 60.0]]), frames)
+    assert relative.isfinite().all()
+    assert absolute_boxes(relative, frames).isfinite().all()
+
+
+def test_colors_of_no_crop_ask_for_no_kernel(monkeypatch):
+    """mmcv's CUDA kernel fails where it has nothing to do."""
+
+    def never(*args):
+        raise AssertionError('roi_align was called without RoIs')
+
+    monkeypatch.setattr(geometry, 'roi_align', never)
+    frame = FrameCues(
+        lab=torch.rand(3, 8, 12),
+        valid=torch.ones(8, 12, dtype=torch.bool),
+        stride=1,
+        boxes=torch.zeros(0, 4),
+        instances_ids=torch.zeros(0, dtype=torch.long),
+    )
+    lab, valid = crop_colors([frame], torch.zeros(0, 5), (5, 7))
+    assert lab.shape == (0, 3, 5, 7) and lab.dtype == torch.float32
+    assert valid.shape == (0, 5, 7) and valid.dtype == torch.bool
 
 
 def test_rasterisation_by_hand():

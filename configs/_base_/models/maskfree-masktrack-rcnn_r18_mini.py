@@ -155,7 +155,6 @@ model = dict(
             rcnn=dict(
                 assigner=assign_by_iou,
                 sampler=sample_rois,
-                mask_size=28,
                 pos_weight=-1,
                 debug=False,
             ),

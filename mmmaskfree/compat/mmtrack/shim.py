@@ -65,7 +65,10 @@ def available() -> tuple[bool, str]:
         )
     for pinned in (MMTRACK, MMCLS):
         name, _, version = pinned.partition('==')
-        found = metadata.version(name)
+        try:
+            found = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue  # a checkout on the path: the import will tell
         # The layout of 1.x is what the bridge knows; 0.x has no registry of mmengine.
         if found.split('.')[0] != version.split('.')[0]:
             return False, f'{name} {found} is of another age: {MMTRACK_INSTALL}'

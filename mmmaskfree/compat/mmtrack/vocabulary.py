@@ -104,7 +104,6 @@ def _translate_layers(stack: ConfigDict | None, kind: str) -> None:
     for name, now in _FFN_DEPRECATED.items():
         if name in old:
             ffn.setdefault(now, old.pop(name))
-            old.pop(name, None)
     layer.ffn_cfg = ffn
     for name in ('norm_cfg', 'init_cfg'):
         if name in old:

@@ -207,7 +207,11 @@ class YouTubeVISMetric(BaseMetric):
         pred = _as_dict(frame['pred_track_instances'])
         ids = _tolist(pred.get('instances_id', []))
         if len(set(ids)) < len(ids):
-            raise ValueError(f'{where}: two predictions have the same instances_id')
+            raise ValueError(
+                f'{where}: two predictions have the same instances_id. '
+                "MaskTrackRCNN's tracker does that where it is not mended: "
+                'mmmaskfree.compat.mends.switch(), which our tools call'
+            )
 
         record = {
             'video_id': frame['video_id'],

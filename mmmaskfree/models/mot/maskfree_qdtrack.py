@@ -59,6 +59,3 @@ class MaskFreeQDTrack(FreezeMixin, QDTrack):
             tracker.
         kwargs: As mmdet's ``QDTrack``.
     """
-
-    def __init__(self, *args, freeze: str | None = None, **kwargs) -> None:
-        super().__init__(*args, freeze=freeze, **kwargs)

@@ -16,6 +16,8 @@ from mmmaskfree.structures import FrameCues
 
 # A mean of ones, but for rounding, unless a part of the cell lies on padding.
 _WHOLE = 1 - 1e-3
+# Of a box that others are relative to, px: one without area must not make NaN.
+_LEAST_SIDE = 1e-3
 
 
 def relative_boxes(boxes: Tensor, frames: Tensor) -> Tensor:
@@ -23,7 +25,7 @@ def relative_boxes(boxes: Tensor, frames: Tensor) -> Tensor:
 
     Args:
         boxes: (P, 4) xyxy px.
-        frames: (P, 4) xyxy px, not empty.
+        frames: (P, 4) xyxy px.
 
     Returns:
         (P, 4) xyxy.
@@ -57,16 +59,15 @@ def enlarge_boxes(boxes: Tensor, scale: float) -> Tensor:
         >>> enlarge_boxes(torch.tensor([[10.0, 20.0, 30.0, 60.0]]), 1.5)
         tensor([[ 5., 10., 35., 70.]])
     """
-    margin = (scale - 1) / 2
-    return absolute_boxes(
-        boxes.new_tensor([-margin, -margin, 1 + margin, 1 + margin]), boxes
-    )
+    start, stop = boxes[:, :2], boxes[:, 2:]
+    margin = (stop - start) * ((scale - 1) / 2)
+    return torch.cat((start - margin, stop + margin), dim=1)
 
 
 def _corners_and_sides(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """(P, 4) as x1 y1 x1 y1, and as w h w h."""
+    """(P, 4) as x1 y1 x1 y1, and as w h w h, at least ``_LEAST_SIDE``."""
     start, stop = boxes[:, :2], boxes[:, 2:]
-    return start.repeat(1, 2), (stop - start).repeat(1, 2)
+    return start.repeat(1, 2), (stop - start).clamp(min=_LEAST_SIDE).repeat(1, 2)
 
 
 @torch.no_grad()
@@ -88,6 +89,9 @@ def crop_colors(
     planes = torch.stack(
         [torch.cat((frame.lab, frame.valid[None].to(frame.lab))) for frame in frames]
     ).float()
+    if not len(rois):  # mmcv's kernel cannot be launched for none
+        crops = planes.new_zeros((0, 4, *size))
+        return crops[:, :3], crops[:, 3].bool()
     with torch.autocast(planes.device.type, enabled=False):
         crops = roi_align(
             planes, rois.float(), size, 1 / frames[0].stride, 0, 'avg', True

@@ -126,8 +126,9 @@ class MaskFreeFCNMaskHead(FCNMaskHead):
 
     def boxes_in_crops(self, boxes: Tensor, rois: Tensor, size: tuple) -> Tensor:
         """Boxes (P, 4) in px -> in cells of the crops of (P, 4) enlarged RoIs."""
-        cells = boxes.new_tensor((size[1], size[0])).repeat(2)
-        return relative_boxes(boxes, rois) * cells
+        x1, y1, x2, y2 = relative_boxes(boxes, rois).unbind(1)
+        height, width = size
+        return torch.stack((x1 * width, y1 * height, x2 * width, y2 * height), dim=1)
 
     def logits_of(self, mask_preds: Tensor, labels: Tensor) -> Tensor:
         """(P, C, h, w) -> (P, h, w): the channel of each RoI's class."""

@@ -209,18 +209,21 @@ class MaskFreeRoIHeadMixin:
         """What the detector has extracted beside ``x``; None without references.
 
         Raises:
-            RuntimeError: There are reference frames, but nobody told their features.
+            RuntimeError: There are reference frames, but not exactly one other set of
+                features.
         """
-        others = [features for features in self._features if features is not x]
-        if others:
-            return others[-1]
-        if any(len(frames) > 1 for frames in cues):
+        if not any(len(frames) > 1 for frames in cues):
+            return None
+        # By their tensors: a host may have put them into another container.
+        others = [each for each in self._features if each[0] is not x[0]]
+        if len(others) != 1:
             raise RuntimeError(
-                'the temporal loss needs the features of the reference frame: set '
+                'the temporal loss needs the features of one reference frame, and was '
+                f'told {len(others)}: set '
                 "model.detector.type='mmmaskfree.MaskFreeMaskRCNN', or leave the loss "
                 'out with supervision.loss_temporal=None'
             )
-        return None
+        return others[0]
 
     def _crop_masks(
         self,
