@@ -1,0 +1,6 @@
+# Projection + TK, without the pairwise loss.
+_base_ = './maskfree-qdtrack_r18_1xb6-2k_mini.py'
+
+model = dict(
+    detector=dict(roi_head=dict(mask_head=dict(supervision=dict(loss_pairwise=None))))
+)
