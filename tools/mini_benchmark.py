@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -422,26 +422,31 @@ def table(args: argparse.Namespace) -> None:
     trunks, *others = runs.values()
     # Seed by seed, so that a table that is stopped early compares whole rows.
     branches = [row[index] for index in range(len(args.seeds)) for row in others]
-    trunk_of = {trunk.seed: trunk for trunk in trunks}
     start = time.monotonic()
-
-    def one(run: Run) -> None:
-        trunk = trunk_of[run.seed]
-        run_all(
-            run,
-            threads=_threads(args.jobs),
-            draw=False,
-            echo=False,
-            trunk=None if run is trunk else trunk,
-        )
-
-    done, total = 0, len(trunks) + len(branches)
+    total = len(trunks) + len(branches)
     with ThreadPoolExecutor(args.jobs) as pool:
-        for queue in (trunks, branches):
-            for _ in pool.map(one, queue):
-                done += 1
+
+        def begin(run: Run, trunk: Run | None) -> Future[None]:
+            return pool.submit(one, run, trunk)
+
+        def one(run: Run, trunk: Run | None) -> None:
+            if trunk is not None:
+                trunk_runs[trunk.seed].result()  # wait; it began before
+            threads = _threads(args.jobs)
+            run_all(run, threads=threads, draw=False, echo=False, trunk=trunk)
+
+        trunk_runs = {trunk.seed: begin(trunk, None) for trunk in trunks}
+        trunk_of = {trunk.seed: trunk for trunk in trunks}
+        begun = [*trunk_runs.values()]
+        begun += [begin(run, trunk_of[run.seed]) for run in branches]
+        try:
+            for done, run in enumerate(as_completed(begun), start=1):
+                run.result()
                 minutes = (time.monotonic() - start) / done * (total - done) / 60
                 print(f'== {done} of {total} runs, {minutes:.0f} min left', flush=True)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
     results = {name: [run.result() for run in row] for name, row in runs.items()}
     text = format_table(results)

@@ -2,7 +2,7 @@
 # cores: mmdet's network with 64 channels instead of 256.
 channels = 64
 num_classes = 5
-num_queries = 4  # a clip has at most three objects
+num_queries = 4  # a clip has at most two objects
 
 attention = dict(embed_dims=channels, num_heads=8, dropout=0.0, batch_first=True)
 ffn = dict(embed_dims=channels, feedforward_channels=256, num_fcs=2, ffn_drop=0.0)
