@@ -433,15 +433,17 @@ def test_versions_on_the_pages_are_the_pinned_ones():
     assert re.search(r'^## \[(.+?)\]', changes, re.M)[1] == mmmaskfree.__version__
 
 
-def test_table_is_that_of_its_receipt():
+@pytest.mark.parametrize('family', ['mask2former', 'masktrack-rcnn', 'qdtrack'])
+def test_table_is_that_of_its_receipt(family):
     """Before `make table` it says so; afterwards it is the receipt's, to the digit."""
-    text = README.read_text()
-    begin, end = '<!-- mini table: begin -->', '<!-- mini table: end -->'
+    bench = tool('mini_benchmark')
+    family = bench.FAMILIES[family]
+    begin, end = bench.MARKS
+    text = family.page.read_text()
     assert text.count(begin) == text.count(end) == 1
     table = text.split(begin)[1].split(end)[0].strip()
-    receipt = ROOT / 'docs' / 'receipts' / 'mini.json'
     if table == NOT_RUN:
-        assert not receipt.exists()
+        assert not family.receipt.exists()
         return
-    rows = json.loads(receipt.read_text())['rows']
-    assert table == tool('mini_benchmark').format_table(rows).strip()
+    rows = json.loads(family.receipt.read_text())['rows']
+    assert table == bench.format_table(rows).strip()

@@ -2,6 +2,7 @@
 
     python tools/mini_benchmark.py demo     # mask-free and its twin, with pictures
     python tools/mini_benchmark.py table    # every row, three seeds, then the README
+    python tools/mini_benchmark.py table --model qdtrack  # of another model
 
 Each run is an ordinary one: ``mim train mmmaskfree <config>``. Runs that have
 finished are not repeated, and one that was stopped goes on where it was.
@@ -33,18 +34,58 @@ from mmmaskfree.utils.env import checkout_commit, collect
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / 'README.md'
-RECEIPT = ROOT / 'docs' / 'receipts' / 'mini.json'
+RECEIPTS = ROOT / 'docs' / 'receipts'
 MARKS = ('<!-- mini table: begin -->', '<!-- mini table: end -->')
 
-MASKFREE = 'maskfree-mask2former_r18_1xb6-1k_mini'
-TWIN = 'mask2former_r18_1xb6-1k_mini_masks'
-ROWS = {
-    'filled box (floor)': f'{MASKFREE}_filled-box',
-    'projection': f'{MASKFREE}_projection',
-    'projection + pairwise': f'{MASKFREE}_pairwise',
-    'projection + TK': f'{MASKFREE}_temporal',
-    'projection + pairwise + TK': MASKFREE,
-    'masks (ceiling)': TWIN,
+
+@dataclass(frozen=True)
+class Family:
+    """The rows of one table: configs that differ in what teaches a network.
+
+    Attributes:
+        maskfree: Base name of the config with the whole method.
+        twin: Of the one that learns from masks.
+        page: Where the table goes.
+        receipt: What it was made from.
+    """
+
+    maskfree: str
+    twin: str
+    page: Path
+    receipt: Path
+
+    @property
+    def rows(self) -> dict[str, str]:
+        """Name in the table -> config."""
+        return {
+            'filled box (floor)': f'{self.maskfree}_filled-box',
+            'projection': f'{self.maskfree}_projection',
+            'projection + pairwise': f'{self.maskfree}_pairwise',
+            'projection + TK': f'{self.maskfree}_temporal',
+            'projection + pairwise + TK': self.maskfree,
+            'masks (ceiling)': self.twin,
+        }
+
+
+FAMILIES = {
+    'mask2former': Family(
+        maskfree='maskfree-mask2former_r18_1xb6-1k_mini',
+        twin='mask2former_r18_1xb6-1k_mini_masks',
+        page=README,
+        receipt=RECEIPTS / 'mini.json',
+    ),
+    'masktrack-rcnn': Family(
+        maskfree='maskfree-masktrack-rcnn_r18_1xb6-2k_mini',
+        twin='masktrack-rcnn_r18_1xb6-2k_mini_masks',
+        page=ROOT / 'configs' / 'maskfree_masktrack_rcnn' / 'README.md',
+        receipt=RECEIPTS / 'mini_masktrack-rcnn.json',
+    ),
+    'qdtrack': Family(
+        maskfree='maskfree-qdtrack_r18_1xb6-2k_mini',
+        twin='qdtrack_r18_1xb6-2k_mini_masks',
+        page=ROOT / 'configs' / 'maskfree_qdtrack' / 'README.md',
+        receipt=RECEIPTS / 'mini_qdtrack.json',
+    ),
 }
 SCORES = {
     'AP': 'youtube_vis/segm_mAP',
@@ -174,8 +215,7 @@ def run_all(
 
 def branch_off(run: Run, trunk: Run) -> None:
     """Begin with the checkpoint that the trunk wrote at the end of the warm-up."""
-    supervision = Config.fromfile(config_path(MASKFREE)).model.track_head.supervision
-    name = f'iter_{supervision.box_warmup_iters}.pth'
+    name = f'iter_{_box_warmup_iters(run.config)}.pth'
     source, copy = trunk.work_dir / name, run.work_dir / name
     if source.exists():  # a short trial ends before
         checkpoint = torch.load(source, weights_only=False)
@@ -183,6 +223,14 @@ def branch_off(run: Run, trunk: Run) -> None:
         checkpoint['message_hub']['log_scalars'].clear()
         torch.save(checkpoint, copy)
         (run.work_dir / 'last_checkpoint').write_text(str(copy))
+
+
+def _box_warmup_iters(config: str) -> int:
+    model = Config.fromfile(config_path(config)).model
+    head = model.track_head
+    if 'detector' in model:
+        head = model.detector.roi_head.mask_head
+    return head.supervision.box_warmup_iters
 
 
 def _train_command(run: Run) -> list[str]:
@@ -310,10 +358,11 @@ def demo(args: argparse.Namespace) -> None:
     from mmmaskfree.visualization import plot_curves
 
     make_data(args.data)
+    family = FAMILIES[args.model]
     folder = _folder(args, 'demo')
     runs = {
         name: Run(config, args.seed, folder / config, args.data, args.iters)
-        for name, config in (('boxes', MASKFREE), ('masks', TWIN))
+        for name, config in (('boxes', family.maskfree), ('masks', family.twin))
     }
     for run in runs.values():
         trunk = None if run is runs['boxes'] else runs['boxes']
@@ -409,15 +458,16 @@ def _draw_masks(
 
 
 def table(args: argparse.Namespace) -> None:
-    """Every row with every seed, the receipt, and the table in the README."""
+    """Every row with every seed, the receipt, and the table in its page."""
     make_data(args.data)
+    family = FAMILIES[args.model]
     folder = _folder(args, 'table')
     runs = {
         name: [
             Run(config, seed, folder / config / f'seed{seed}', args.data, args.iters)
             for seed in args.seeds
         ]
-        for name, config in ROWS.items()
+        for name, config in family.rows.items()
     }
     trunks, *others = runs.values()
     # Seed by seed, so that a table that is stopped early compares whole rows.
@@ -453,11 +503,12 @@ def table(args: argparse.Namespace) -> None:
     print(text)
     if args.iters is not None:
         return  # a trial is no result
-    RECEIPT.parent.mkdir(parents=True, exist_ok=True)
+    RECEIPTS.mkdir(parents=True, exist_ok=True)
     receipt = {'parallel runs': args.jobs, 'rows': results}
-    RECEIPT.write_text(json.dumps(receipt, indent=1) + '\n')
-    write_between_marks(README, text)
-    print(f'Written to {README.name}; the receipt is {RECEIPT.relative_to(ROOT)}')
+    family.receipt.write_text(json.dumps(receipt, indent=1) + '\n')
+    write_between_marks(family.page, text)
+    page, written = (p.relative_to(ROOT) for p in (family.page, family.receipt))
+    print(f'Written to {page}; the receipt is {written}')
 
 
 def format_table(results: dict[str, list[dict]]) -> str:
@@ -498,6 +549,7 @@ def write_between_marks(path: Path, text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
     parser.add_argument('what', choices=('demo', 'table'))
+    parser.add_argument('--model', choices=tuple(FAMILIES), default='mask2former')
     parser.add_argument('--data', type=Path, default=ROOT / 'data' / 'mini')
     parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs')
     parser.add_argument('--seed', type=int, default=0, help='of the demo')

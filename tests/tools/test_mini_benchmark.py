@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 
 ROOT = Path(__file__).parents[2]
 _spec = importlib.util.spec_from_file_location(
@@ -13,6 +14,10 @@ _spec = importlib.util.spec_from_file_location(
 )
 bench = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(bench)
+FAMILY = bench.FAMILIES['mask2former']
+families = pytest.mark.parametrize(
+    'family', bench.FAMILIES.values(), ids=bench.FAMILIES
+)
 
 
 @pytest.fixture
@@ -21,7 +26,7 @@ def run(tmp_path, monkeypatch):
     data = tmp_path / 'data'
     data.mkdir()
     (data / 'mini.json').write_text('{"seed": 0}')
-    run = bench.Run(bench.MASKFREE, 0, tmp_path / 'work', data, iters=7)
+    run = bench.Run(FAMILY.maskfree, 0, tmp_path / 'work', data, iters=7)
     called = []
 
     def call(run, *command, threads, echo):
@@ -100,7 +105,7 @@ def test_a_row_goes_on_from_the_warmup_of_its_trunk(run, tmp_path):
     name = 'iter_400.pth'  # the mini config's box_warmup_iters
     hub = {'log_scalars': {'train/loss_pairwise': 1.0}, 'runtime_info': {'iter': 400}}
     torch.save({'state_dict': {'w': 2.0}, 'message_hub': hub}, run.work_dir / name)
-    row = bench.Run(bench.TWIN, 0, tmp_path / 'row', run.data_root, iters=7)
+    row = bench.Run(FAMILY.twin, 0, tmp_path / 'row', run.data_root, iters=7)
     row.work_dir.mkdir()
     bench.branch_off(row, run)
     assert row.checkpoint == row.work_dir / name
@@ -131,7 +136,7 @@ def test_progress_is_one_short_line(line, expected):
 
 
 def test_a_command_that_fails_shows_the_end_of_its_log(tmp_path):
-    run = bench.Run(bench.MASKFREE, 0, tmp_path, tmp_path)
+    run = bench.Run(FAMILY.maskfree, 0, tmp_path, tmp_path)
     with pytest.raises(SystemExit, match=r'(?s)the reason.* failed'):
         bench._call(run, 'sh', '-c', 'echo the reason; exit 3', threads=1, echo=False)
 
@@ -168,11 +173,23 @@ def test_table_goes_between_the_marks(tmp_path):
         bench.write_between_marks(path, 'new')
 
 
-def test_readme_has_the_marks():
-    assert all(mark in bench.README.read_text() for mark in bench.MARKS)
+@families
+def test_page_has_the_marks(family):
+    assert all(family.page.read_text().count(mark) == 1 for mark in bench.MARKS)
 
 
-def test_rows_are_configs_that_exist():
-    assert len(bench.ROWS) == 6
-    for config in bench.ROWS.values():
+@families
+def test_rows_are_configs_that_exist(family):
+    assert len(family.rows) == 6
+    for config in family.rows.values():
         bench.config_path(config)
+
+
+@families
+def test_rows_of_a_family_share_their_warmup(family):
+    """They branch off from one run where it ends; the floor never leaves it."""
+    floor, *others = family.rows.values()
+    (iters,) = {bench._box_warmup_iters(config) for config in others}
+    cfg = Config.fromfile(bench.config_path(floor))
+    assert bench._box_warmup_iters(floor) > cfg.train_cfg.max_iters > iters
+    assert iters % cfg.default_hooks.checkpoint.interval == 0
