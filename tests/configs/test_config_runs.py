@@ -68,8 +68,8 @@ def narrow(model: dict) -> None:
         detector.test_cfg.rcnn.max_per_img = 10
     first = detector.neck if 'neck' in detector else model.track_head
     first.in_channels = [channels // 4 for channels in first.in_channels]
-    supervision = mask_head(model).supervision
-    if supervision.type == 'mmmaskfree.MaskSupervision':
+    supervision = mask_head(model).get('supervision', {})
+    if supervision.get('type') == 'mmmaskfree.MaskSupervision':
         supervision.num_points = 256
     assigner = model.track_head.get('train_cfg', {}).get('assigner', {})
     if assigner.get('type') == 'mmmaskfree.MaskSequenceAssigner':
