@@ -256,6 +256,8 @@ def _test_command(run: Run, *, draw: bool) -> list[str]:
     if draw:
         files += ['--show-dir', 'vis']
         options['default_hooks.visualization.max_videos'] = 12
+        # No class is likely by itself after so short a training.
+        options['default_hooks.visualization.score_thr'] = 0.2
     return _mim('test', run, *files, options=options)
 
 
@@ -391,7 +393,10 @@ def _folder(args: argparse.Namespace, name: str) -> Path:
 def compare(
     runs: dict[str, Run], data_root: Path, out_dir: Path, *, num_clips: int = 12
 ) -> None:
-    """Boxes in, masks out: the first test clips, drawn for every run."""
+    """Boxes in, masks out: the first test clips, drawn for every run.
+
+    A picture of each, and ``overview.png`` of the first four.
+    """
     import cv2
 
     from mmmaskfree.visualization import comparison_strip, spread, write_image
@@ -402,10 +407,15 @@ def compare(
         predictions[name] = {(f['video_id'], f['frame_id']): f for f in frames}
     annotations = json.loads((data_root / 'annotations' / 'test.json').read_text())
     classes = [category['name'] for category in annotations['categories']]
+    strips: list[np.ndarray] = []
     for video in annotations['videos'][:num_clips]:
         tracks = [a for a in annotations['annotations'] if a['video_id'] == video['id']]
         rows: dict[str, list[np.ndarray]] = {'In: boxes': []}
         rows |= {f'Out: masks, learnt from {name}': [] for name in runs}
+        tubes = {}
+        for name, frames in predictions.items():
+            video_frames = [frames[video['id'], t] for t in range(video['length'])]
+            tubes[name] = tubes_to_draw(video_frames)
         for t in spread(video['length'], 4):
             path = data_root / 'test' / 'JPEGImages' / video['file_names'][t]
             image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
@@ -413,9 +423,13 @@ def compare(
             for name, frames in predictions.items():
                 pred = frames[video['id'], t]['pred_track_instances']
                 rows[f'Out: masks, learnt from {name}'].append(
-                    _draw_masks(image, pred, classes)
+                    _draw_masks(image, pred, tubes[name], classes)
                 )
-        write_image(out_dir / f'{video["id"]:03d}.png', comparison_strip(rows))
+        strips.append(comparison_strip(rows))
+        write_image(out_dir / f'{video["id"]:03d}.png', strips[-1])
+    columns = [np.concatenate(strips[i : i + 2]) for i in range(0, len(strips[:4]), 2)]
+    if len({column.shape for column in columns}) == 1:
+        write_image(out_dir / 'overview.png', np.concatenate(columns, axis=1))
 
 
 def _draw_boxes(
@@ -437,21 +451,81 @@ def _draw_boxes(
     )
 
 
+def tubes_to_draw(
+    frames: list[dict], *, min_score: float = 0.5, max_iou: float = 0.5
+) -> list[tuple[int, int, float]]:
+    """Of all queries with all classes, what stands for an object.
+
+    After a few minutes a network tells objects from ground but hardly star from
+    cross, so that no class is likely by itself: a query's classes are added up.
+
+    Args:
+        frames: Predictions for the frames of a video, in order.
+        min_score: Least probability that a query shows an object of any class.
+        max_iou: Of two queries whose tubes overlap more, the likelier is drawn.
+
+    Returns:
+        ``(instances_id, label, score)``, likeliest first; the label is the likeliest.
+    """
+    from pycocotools import mask as mask_utils
+
+    preds = [frame['pred_track_instances'] for frame in frames]
+    queries: dict[tuple, list[tuple[float, int, int]]] = {}
+    for row, index in enumerate(preds[0]['instances_id']):
+        rows = [list(pred['instances_id']).index(index) for pred in preds]
+        tube = tuple(
+            pred['masks'][at]['counts'] for pred, at in zip(preds, rows, strict=True)
+        )
+        first = preds[0]
+        queries.setdefault(tube, []).append(
+            (float(first['scores'][row]), int(first['labels'][row]), int(index))
+        )
+    found = []
+    for tube, classes in queries.items():
+        score = sum(score for score, *_ in classes)
+        _, label, index = max(classes)
+        found.append((score, index, label, tube))
+    found.sort(key=lambda query: -query[0])
+    size = preds[0]['masks'][0]['size'] if found else None
+
+    def pixels(tube: tuple) -> np.ndarray:
+        return np.stack(
+            [mask_utils.decode({'size': size, 'counts': c}) for c in tube]
+        ).astype(bool)
+
+    kept: list[tuple[int, int, float]] = []
+    drawn: list[np.ndarray] = []
+    for score, index, label, tube in found:
+        own = pixels(tube)
+        if score < min_score or not own.any():
+            continue
+        if any((own & one).sum() > max_iou * (own | one).sum() for one in drawn):
+            continue
+        drawn.append(own)
+        kept.append((index, label, score))
+    return kept
+
+
 def _draw_masks(
-    image: np.ndarray, pred: dict, classes: list[str], score_thr: float = 0.3
+    image: np.ndarray,
+    pred: dict,
+    tubes: list[tuple[int, int, float]],
+    classes: list[str],
 ) -> np.ndarray:
     from pycocotools import mask as mask_utils
 
     from mmmaskfree.visualization import draw_frame
 
-    kept = [i for i, score in enumerate(pred['scores']) if score >= score_thr][::-1]
-    masks = np.array([mask_utils.decode(pred['masks'][i]) for i in kept])
+    rows = [list(pred['instances_id']).index(index) for index, *_ in tubes]
+    masks = np.array([mask_utils.decode(pred['masks'][row]) for row in rows])
+    # The best last, over the others; numbered by rank, as the colours go.
+    order = list(range(len(tubes)))[::-1]
     return draw_frame(
         image,
-        masks=masks.reshape(-1, *image.shape[:2]),
-        instances_ids=pred['instances_id'][kept],
-        labels=pred['labels'][kept],
-        scores=pred['scores'][kept],
+        masks=masks.reshape(-1, *image.shape[:2])[order],
+        instances_ids=order,
+        labels=[tubes[rank][1] for rank in order],
+        scores=[tubes[rank][2] for rank in order],
         classes=classes,
         scale=2,
     )

@@ -4,9 +4,11 @@ import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from pycocotools import mask as mask_utils
 
 ROOT = Path(__file__).parents[2]
 _spec = importlib.util.spec_from_file_location(
@@ -153,6 +155,42 @@ def results(*scores):
 
 def others():
     return [key for name, key in bench.SCORES.items() if name != 'AP']
+
+
+def rle(x1: int, x2: int) -> dict:
+    mask = np.zeros((8, 20), np.uint8, order='F')
+    mask[2:6, x1:x2] = 1
+    return mask_utils.encode(mask)
+
+
+def frame(*rows: tuple) -> dict:
+    """Rows of (id, label, score, x1, x2)."""
+    return {
+        'pred_track_instances': {
+            'instances_id': np.array([row[0] for row in rows], int),
+            'labels': np.array([row[1] for row in rows], int),
+            'scores': np.array([row[2] for row in rows], float),
+            'masks': [rle(*row[3:]) for row in rows],
+        }
+    }
+
+
+def test_what_stands_for_an_object_is_drawn():
+    # Queries: A twice (two classes), B overlaps A by more than half, C elsewhere,
+    # D is faint. In the second frame the rows come in another order.
+    first = [
+        (0, 1, 0.3, 0, 8),
+        (3, 0, 0.5, 1, 8),
+        (1, 2, 0.4, 0, 8),
+        (4, 4, 0.6, 12, 20),
+    ]
+    first += [(5, 3, 0.2, 9, 11)]
+    second = [(5, 3, 0.2, 9, 11), (4, 4, 0.6, 0, 0), (1, 2, 0.4, 0, 8)]
+    second += [(3, 0, 0.5, 0, 7), (0, 1, 0.3, 0, 8)]
+    drawn = bench.tubes_to_draw([frame(*first), frame(*second)])
+    assert [(index, label) for index, label, _ in drawn] == [(1, 2), (4, 4)]
+    assert [score for *_, score in drawn] == pytest.approx([0.7, 0.6])
+    assert bench.tubes_to_draw([frame(), frame()]) == []
 
 
 def test_table_has_mean_and_spread():
