@@ -378,6 +378,7 @@ def compare(
                 )
         strips.append(comparison_strip(rows))
         write_image(out_dir / f'{video["id"]:03d}.png', strips[-1])
+    (out_dir / 'overview.png').unlink(missing_ok=True)
     columns = [np.concatenate(strips[i : i + 2]) for i in range(0, len(strips[:4]), 2)]
     if len({column.shape for column in columns}) == 1:
         write_image(out_dir / 'overview.png', np.concatenate(columns, axis=1))
@@ -514,11 +515,13 @@ def table(args: argparse.Namespace) -> None:
         begun = [*trunk_runs.values()]
         begun += [begin(run, trunk_of[run.seed]) for run in branches]
         try:
-            for done, run in enumerate(as_completed(begun), start=1):
-                run.result()
+            for done, future in enumerate(as_completed(begun), start=1):
+                future.result()
                 minutes = (time.monotonic() - start) / done * (total - done) / 60
                 print(f'== {done} of {total} runs, {minutes:.0f} min left', flush=True)
-        except BaseException:
+        except BaseException as error:
+            # What is in progress goes on, so that it need not be done again.
+            print(f'{error}\n== Stopping: waiting for the runs in progress', flush=True)
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
