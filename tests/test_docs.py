@@ -38,12 +38,9 @@ PAGES = sorted(
         *(ROOT / 'configs').glob('*/README.md'),
     ]
 )
-# Written by `make table` and after the training that it does.
-LATER = ('docs/receipts/mini.json', 'docs/images/boxes_to_masks.png')
 # Of pip and mim.
 OTHERS_OPTIONS = ('--force-reinstall', '--gpus', '--no-build-isolation')
 OTHERS_OPTIONS += ('--no-cache-dir', '--no-deps')
-NOT_RUN = 'not run yet'
 
 each_page = pytest.mark.parametrize('page', PAGES, ids=lambda p: str(p.name))
 
@@ -80,10 +77,6 @@ def tool(name: str) -> ModuleType:
     return module
 
 
-def is_later(path: str) -> bool:
-    return path in LATER and NOT_RUN in README.read_text()
-
-
 def test_the_pages_are_there():
     names = {page.stem for page in PAGES}
     wanted = 'README CHANGELOG CONTRIBUTING method data_flow own_dataset configuration'
@@ -97,8 +90,6 @@ def test_links_lead_somewhere(page):
             continue
         name, _, anchor = target.partition('#')
         there = (page.parent / name).resolve() if name else page
-        if is_later(str(there.relative_to(ROOT))):
-            continue
         assert there.exists(), target
         assert not anchor or anchor in anchors(there), target
 
@@ -110,7 +101,7 @@ def test_paths_exist(page):
     found = re.findall(pattern, code(page.read_text()))
     for path in found:
         path = path.rstrip('.')
-        if 'my_' in path or is_later(path):  # the reader's own
+        if 'my_' in path:  # the reader's own
             continue
         assert list(ROOT.glob(path)), path
 
@@ -442,7 +433,7 @@ def test_table_is_that_of_its_receipt(family):
     text = family.page.read_text()
     assert text.count(begin) == text.count(end) == 1
     table = text.split(begin)[1].split(end)[0].strip()
-    if table == NOT_RUN:
+    if table == 'not run yet':
         assert not family.receipt.exists()
         return
     rows = json.loads(family.receipt.read_text())['rows']

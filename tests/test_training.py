@@ -126,7 +126,7 @@ def test_masks_in_the_file_are_never_used(data, tmp_path):
         cfg.train_dataloader.dataset.ann_file = str(ann_file)
         # All phases of the training: the filled box, the rising weight, the rest.
         cfg.model.track_head.supervision.box_warmup_iters = 5
-        cfg.model.track_head.supervision.loss_temporal.warmup_iters = 15
+        cfg.model.track_head.supervision.loss_temporal.warmup_iters = 10
         logs[ann_file.stem] = train(cfg).logs
     assert len(logs['deleted']) == len(logs['train_masks']) == 20
     for without, expected in zip(logs['deleted'], logs['train_masks'], strict=True):
@@ -174,6 +174,7 @@ class TestResume:
             # The warm-up ends after the resume, at the step of the unbroken run.
             if kind == 'boxes':
                 cfg.model.track_head.supervision.box_warmup_iters = 4
+                cfg.model.track_head.supervision.loss_temporal.warmup_iters = 2
             else:
                 supervise_by_masks(cfg)
             return cfg

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from pycocotools import mask as mask_utils
 
 from mmmaskfree import config_path
 from mmmaskfree.utils.env import checkout_commit, collect
@@ -427,6 +428,7 @@ def compare(
                 )
         strips.append(comparison_strip(rows))
         write_image(out_dir / f'{video["id"]:03d}.png', strips[-1])
+    (out_dir / 'overview.png').unlink(missing_ok=True)
     columns = [np.concatenate(strips[i : i + 2]) for i in range(0, len(strips[:4]), 2)]
     if len({column.shape for column in columns}) == 1:
         write_image(out_dir / 'overview.png', np.concatenate(columns, axis=1))
@@ -467,43 +469,37 @@ def tubes_to_draw(
     Returns:
         ``(instances_id, label, score)``, likeliest first; the label is the likeliest.
     """
-    from pycocotools import mask as mask_utils
+    from mmmaskfree.evaluation.functional import Tube, tube_iou
 
-    preds = [frame['pred_track_instances'] for frame in frames]
+    masks = [
+        dict(zip(pred['instances_id'], pred['masks'], strict=True))
+        for pred in (frame['pred_track_instances'] for frame in frames)
+    ]
+    first = frames[0]['pred_track_instances']
     queries: dict[tuple, list[tuple[float, int, int]]] = {}
-    for row, index in enumerate(preds[0]['instances_id']):
-        rows = [list(pred['instances_id']).index(index) for pred in preds]
-        tube = tuple(
-            pred['masks'][at]['counts'] for pred, at in zip(preds, rows, strict=True)
-        )
-        first = preds[0]
-        queries.setdefault(tube, []).append(
-            (float(first['scores'][row]), int(first['labels'][row]), int(index))
-        )
+    for index, label, score in zip(
+        first['instances_id'], first['labels'], first['scores'], strict=True
+    ):
+        # What a query says with another class is the same masks again.
+        counts = tuple(by_id[index]['counts'] for by_id in masks)
+        queries.setdefault(counts, []).append((float(score), int(label), int(index)))
     found = []
-    for tube, classes in queries.items():
-        score = sum(score for score, *_ in classes)
+    for classes in queries.values():
         _, label, index = max(classes)
-        found.append((score, index, label, tube))
-    found.sort(key=lambda query: -query[0])
-    size = preds[0]['masks'][0]['size'] if found else None
-
-    def pixels(tube: tuple) -> np.ndarray:
-        return np.stack(
-            [mask_utils.decode({'size': size, 'counts': c}) for c in tube]
-        ).astype(bool)
-
-    kept: list[tuple[int, int, float]] = []
-    drawn: list[np.ndarray] = []
-    for score, index, label, tube in found:
-        own = pixels(tube)
-        if score < min_score or not own.any():
-            continue
-        if any((own & one).sum() > max_iou * (own | one).sum() for one in drawn):
-            continue
-        drawn.append(own)
-        kept.append((index, label, score))
-    return kept
+        tube = Tube(
+            video_id=0,
+            label=label,
+            segmentations=[by_id[index] for by_id in masks],
+            score=sum(score for score, *_ in classes),
+        )
+        if tube.score >= min_score and mask_utils.area(tube.segmentations).any():
+            found.append((index, tube))
+    found.sort(key=lambda each: -each[1].score)
+    kept: list[tuple[int, Tube]] = []
+    for index, tube in found:
+        if not (tube_iou([tube], [other for _, other in kept]) > max_iou).any():
+            kept.append((index, tube))
+    return [(index, tube.label, tube.score) for index, tube in kept]
 
 
 def _draw_masks(
@@ -512,8 +508,6 @@ def _draw_masks(
     tubes: list[tuple[int, int, float]],
     classes: list[str],
 ) -> np.ndarray:
-    from pycocotools import mask as mask_utils
-
     from mmmaskfree.visualization import draw_frame
 
     rows = [list(pred['instances_id']).index(index) for index, *_ in tubes]
@@ -544,31 +538,30 @@ def table(args: argparse.Namespace) -> None:
         for name, config in family.rows.items()
     }
     trunks, *others = runs.values()
-    # Seed by seed, so that a table that is stopped early compares whole rows.
-    branches = [row[index] for index in range(len(args.seeds)) for row in others]
     start = time.monotonic()
-    total = len(trunks) + len(branches)
     with ThreadPoolExecutor(args.jobs) as pool:
 
-        def begin(run: Run, trunk: Run | None) -> Future[None]:
-            return pool.submit(one, run, trunk)
-
-        def one(run: Run, trunk: Run | None) -> None:
-            if trunk is not None:
-                trunk_runs[trunk.seed].result()  # wait; it began before
+        def one(
+            run: Run, trunk: Run | None = None, ended: Future[None] | None = None
+        ) -> None:
+            if ended is not None:
+                ended.result()  # the trunk's, which began before
             threads = _threads(args.jobs)
             run_all(run, threads=threads, draw=False, echo=False, trunk=trunk)
 
-        trunk_runs = {trunk.seed: begin(trunk, None) for trunk in trunks}
-        trunk_of = {trunk.seed: trunk for trunk in trunks}
-        begun = [*trunk_runs.values()]
-        begun += [begin(run, trunk_of[run.seed]) for run in branches]
+        begun = [pool.submit(one, trunk) for trunk in trunks]
+        # Seed by seed, so that a table that is stopped early compares whole rows.
+        for trunk, ended, *branches in zip(trunks, begun[:], *others, strict=True):
+            begun += [pool.submit(one, run, trunk, ended) for run in branches]
+        total = len(begun)
         try:
-            for done, run in enumerate(as_completed(begun), start=1):
-                run.result()
+            for done, future in enumerate(as_completed(begun), start=1):
+                future.result()
                 minutes = (time.monotonic() - start) / done * (total - done) / 60
                 print(f'== {done} of {total} runs, {minutes:.0f} min left', flush=True)
-        except BaseException:
+        except BaseException as error:
+            # What is in progress goes on, so that it need not be done again.
+            print(f'{error}\n== Stopping: waiting for the runs in progress', flush=True)
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 

@@ -207,10 +207,11 @@ class TestBoxWarmup:
         logits, tracks, cues, rows = scene(layers=3)
         supervision = MaskFreeSupervision(box_warmup_iters=10)
         during = supervision(logits, tracks, cues, **rows, step=9)
-        after = supervision(logits, tracks, cues, **rows, step=10)
+        after = supervision(logits, tracks, cues, **rows, step=110)
         assert set(after) == set(during)
         assert after['loss_box'].item() == after['aux_loss_box'].item() == 0
-        without = MaskFreeSupervision()(logits, tracks, cues, **rows, step=0)
+        without = MaskFreeSupervision()(logits, tracks, cues, **rows, step=100)
+        assert without['loss_temporal'] > 0
         assert 'loss_box' not in without
         for key, value in without.items():
             torch.testing.assert_close(after[key], value)
@@ -219,9 +220,14 @@ class TestBoxWarmup:
     def test_the_temporal_warmup_follows_it(self):
         logits, tracks, cues, rows = scene()
         supervision = MaskFreeSupervision(box_warmup_iters=10)
-        for step, factor in ((0, 0.0), (10, 0.0), (60, 0.25), (210, 1.0), (900, 1.0)):
+        whole = MaskFreeSupervision()(logits, tracks, cues, **rows)['loss_temporal']
+        for step, factor in ((10, 0.0), (60, 0.25), (210, 1.0), (900, 1.0)):
             losses = supervision(logits, tracks, cues, **rows, step=step)
             assert losses['temporal_warmup'].item() == factor
+            torch.testing.assert_close(losses['loss_temporal'], factor * whole)
+        for step in (0, 9):
+            losses = supervision(logits, tracks, cues, **rows, step=step)
+            assert losses['temporal_warmup'].item() == 0
 
     def test_no_track(self):
         logits, tracks, cues, _ = scene(tracks=0)

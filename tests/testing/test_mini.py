@@ -325,8 +325,14 @@ class TestClips:
                 overlaps.append(masks.sum() / sum(map(_box_area, masks)))
                 absent.append((~masks.any((1, 2))).mean())
         assert 0.38 < np.mean(overlaps) < 0.56
-        assert {1, 2, 3} == set(counts)
+        assert {1, 2} == set(counts)
         assert 0.01 < np.mean(absent) < 0.2
+
+    def test_as_many_objects_as_the_config_has_shares_for(self):
+        rng = np.random.default_rng(0)
+        config = replace(STILL, object_counts=(0.5, 0.4, 0.1))
+        clips = [draw_clip(rng, 'train', (64, 96), 1, config) for _ in range(40)]
+        assert {1, 2, 3} == {len(clip.labels) for clip in clips}
 
     def test_switched_off_a_clip_stands_still(self):
         clip = draw_clip(np.random.default_rng(0), 'train', (64, 96), 5, STILL)

@@ -146,7 +146,8 @@ class TKLoss(_AgreementLoss):
         normalize: ``matches``, or ``pixels`` as in Eq. 2.
         warmup_iters: Optimiser steps over which the weight rises from 0. The
             paper's code counts each of its 10 decoder outputs, so its 2000 is
-            about 200 steps. Applied by :class:`MaskFreeSupervision`.
+            about 200 steps. Applied by :class:`MaskFreeSupervision`, which
+            counts from the end of its box warm-up.
     """
 
     def __init__(
