@@ -110,6 +110,8 @@ train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 
 default_hooks = dict(
     checkpoint=dict(interval=2000),
+    # Scores stand at their iteration: loops that count iterations stay in epoch 0.
+    logger=dict(log_metric_by_epoch=False),
     visualization=dict(type='mmmaskfree.MaskFreeVisualizationHook', draw=False),
 )
 # A resumed run ends with the weights of an unbroken one: the clips follow from the

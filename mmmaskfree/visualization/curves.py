@@ -104,6 +104,10 @@ def plot_curves(
         raise ValueError(f'No scalar fits {keys}; the logs have {sorted(found)}.')
     shown.sort(key=_rank)
 
+    # One axis for all panels: a score stands below the losses of its iteration.
+    steps = np.concatenate([run[key][0] for run in runs for key in shown if key in run])
+    first, last = steps.min(), steps.max()
+    margin = 0.02 * (last - first) or 1
     columns = min(4, len(shown))
     rows = math.ceil(len(shown) / columns)
     figure = Figure(
@@ -117,7 +121,7 @@ def plot_curves(
         ax.set_title(key, fontsize=10)
         ax.set_xlabel('iteration', fontsize=8)
         ax.tick_params(labelsize=8)
-        ax.margins(x=0.02)
+        ax.set_xlim(first - margin, last + margin)
         _widen(ax)
         ax.grid(alpha=0.25)
         ax.spines[['top', 'right']].set_visible(False)
@@ -170,6 +174,16 @@ def run_names(paths: Sequence[str | Path]) -> list[str]:
 def _plot_run(ax, steps, values, color: str, is_score: bool) -> None:
     finite = np.isfinite(values)
     steps, values = steps[finite], values[finite]
+    if len(values) == 1:  # a curve of one point says nothing but its value
+        ax.annotate(
+            f'{values[0]:.3g}',
+            (steps[0], values[0]),
+            xytext=(0, 6),
+            textcoords='offset points',
+            ha='center',
+            fontsize=8,
+            color=color,
+        )
     if is_score or len(values) < 20:
         ax.plot(steps, values, color=color, marker='o', markersize=3, linewidth=1.5)
         return
@@ -184,7 +198,7 @@ def _plot_run(ax, steps, values, color: str, is_score: bool) -> None:
 
 
 def _widen(ax) -> None:
-    """Keep rounding noise on a constant from filling the panel."""
+    """Keep rounding noise on a constant, or one point, from filling the panel."""
     low, high = ax.get_ylim()
     least = 0.02 * max(abs(low), abs(high))
     if high - low < least:

@@ -107,6 +107,7 @@ def test_config_trains_and_predicts(path, tmp_path, mmdet_scope):
     cfg = load(path)
     has_ground_truth = shrink(cfg, tmp_path)
     cfg.experiment_name = f'{path.stem}_{tmp_path.name}'
+    cfg.visualizer.name = cfg.experiment_name  # or it writes to the first one's folder
     runner = Runner.from_cfg(cfg)
     before = {k: p.detach().clone() for k, p in runner.model.named_parameters()}
     history = []
@@ -176,6 +177,10 @@ def test_config_trains_and_predicts(path, tmp_path, mmdet_scope):
     if has_ground_truth:
         assert 0 <= scores['val/youtube_vis/segm_mAP'] <= 1
         assert zips == []
+        # In the curves it stands at its iteration, not at epoch 0.
+        (log,) = Path(runner.log_dir).glob('vis_data/scalars.json')
+        last = json.loads(log.read_text().splitlines()[-1])
+        assert 'youtube_vis/segm_mAP' in last and last['step'] == 1
     else:
         assert scores == {}
         (zipped,) = zips

@@ -76,6 +76,11 @@ def scalars(work_dir: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def listen_to_ctrl_c() -> None:
+    """Tests in the background of a shell would hand on that SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def free_port() -> str:
     with socket.socket() as server:
         server.bind(('127.0.0.1', 0))
@@ -169,6 +174,7 @@ def test_ctrl_c_says_how_to_resume(trained, tmp_path):
         [sys.executable, str(TRAIN), str(TOY), '--work-dir', str(run), *slow],
         cwd=tmp_path,
         env=environment(),
+        preexec_fn=listen_to_ctrl_c,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -240,6 +246,7 @@ def test_ctrl_c_while_testing(trained, tmp_path):
         [sys.executable, TEST, TOY, trained / 'iter_6.pth', '--work-dir', run, *slow],
         cwd=tmp_path,
         env=environment(),
+        preexec_fn=listen_to_ctrl_c,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

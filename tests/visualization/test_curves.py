@@ -50,6 +50,26 @@ def test_panels_of_two_runs(tmp_path):
         assert (picture == color).all(-1).any()
 
 
+def test_panels_have_one_axis_of_iterations(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    figures = []
+    monkeypatch.setattr(
+        Figure, 'savefig', lambda figure, *args: figures.append(figure) or None
+    )
+    path = tmp_path / 'scalars.json'
+    lines = [{'loss': 1 / step, 'step': step} for step in range(10, 101, 10)]
+    lines += [{'a/score': 0.6258, 'step': 100}]
+    path.write_text('\n'.join(map(json.dumps, lines)))
+    plot_curves([path], tmp_path / 'a.png')
+    loss, score = figures[0].axes[:2]
+    assert loss.get_xlim() == score.get_xlim()
+    assert score.get_xlim()[0] < 10 and score.get_xlim()[1] > 100
+    # one point is told by its value
+    assert [text.get_text() for text in score.texts] == ['0.626']
+    assert not loss.texts
+
+
 def test_keys_choose_panels(tmp_path):
     log = _log(tmp_path / 'scalars.json')
     shown = plot_curves([log], tmp_path / 'a.png', keys=['d0.*', '*/segm_mAP'])
