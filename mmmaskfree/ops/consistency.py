@@ -52,21 +52,27 @@ class Agreement:
         return len(self.pairs)
 
 
+# Tracks are worked on together while that touches no more logits than this, and
+# no more than twice what they touch alone: small crops cost calls, not arithmetic.
+_BLOCK_SIZE = 2**17
+_BLOCK_WASTE = 2
+
+
 @dataclass(frozen=True)
-class _Track:
-    """A track's rows of the logits, and the crop that holds its work.
+class _Block:
+    """Tracks with as many rows each, and one crop that holds the work of all.
 
     Attributes:
-        rows: (n,) long, rows of the logits that predict this track.
-        clip: Index of its clip.
+        rows: (m, n) long, rows of the logits that predict each track.
+        clips: (m,) long, or a slice, the clip of each track.
         crop: Window of the frame that the anchored pixels and their partners
             lie in.
         inner: (y1, y2, x1, x2) of the anchored pixels, inside the crop.
-        anchors: For each agreement (1 or P, hc, wc) bool, pixels that count.
+        anchors: For each agreement (m, 1 or P, hc, wc) bool, pixels that count.
     """
 
     rows: Tensor
-    clip: int
+    clips: Tensor | slice
     crop: Window
     inner: tuple[int, int, int, int]
     anchors: list[Tensor]
@@ -79,8 +85,8 @@ class _Track:
     def links(
         self, agreement: Agreement, anchor: Tensor
     ) -> Iterator[tuple[Window, Window, Tensor]]:
-        """For each offset: window of p, window of q, weights (P, hp, wp) float."""
-        agree = agreement.agree[self.clip][..., *self.crop]  # (P, C, hc, wc)
+        """For each offset: window of p, window of q, weights (m, 1, P, hp, wp)."""
+        agree = agreement.agree[..., *self.crop][self.clips]  # (m, P, C, hc, wc)
         y1, y2, x1, x2 = self.inner
         for index, (dy, dx) in enumerate(agreement.offsets):
             within = self.inner
@@ -95,15 +101,15 @@ class _Track:
             weight = anchor[..., *p].to(torch.uint8)
             if agreement.symmetric:
                 weight = weight + anchor[..., *q]
-            yield p, q, weight * agree[:, index][..., *p]
+            yield p, q, (weight * agree[:, :, index][..., *p])[:, None]
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """The work of one call: tracks, and both ends (P,) of each agreement's pairs."""
+    """The work of one call: blocks, and both ends (P,) of each agreement's pairs."""
 
     agreements: list[Agreement]
-    tracks: list[_Track]
+    blocks: list[_Block]
     sources: list[Tensor]
     targets: list[Tensor]
 
@@ -118,8 +124,8 @@ def consistency_sums(
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Sums of the agreement term, with the weights that they are divided by.
 
-    The work of a track is cropped to its union box plus the longest offset, and
-    all rows of the track (its decoder layers) are evaluated together.
+    The work of a track is cropped to its union box plus the longest offset. All rows
+    of a track (its decoder layers) are evaluated together, and small tracks too.
 
     Args:
         logits: (G, T, h, w) float32 or float64.
@@ -170,23 +176,24 @@ def _make_plan(
     layout = columns.tolist()
     rows_of = track_index.argsort(stable=True).split([row[-1] for row in layout])
 
-    tracks = []
-    for track, (x1, y1, x2, y2, clip, count) in enumerate(layout):
-        if x2 == x1 or count == 0:
-            continue
-        top, left = max(y1 - reach, 0), max(x1 - reach, 0)
-        crop = (
-            slice(top, min(y2 + reach, size[0])),
-            slice(left, min(x2 + reach, size[1])),
-        )
-        tracks.append(
-            _Track(
-                rows=rows_of[track],
-                clip=clip,
+    blocks = []
+    for members, (x1, y1, x2, y2) in _joined(layout, box_masks.shape[1:], reach):
+        crop = _crop((x1, y1, x2, y2), size, reach)
+        top, left = crop[0].start, crop[1].start
+        # One track looks at what is its own, several gather theirs.
+        first, clip = members[0], layout[members[0]][4]
+        own, clips = slice(first, first + 1), slice(clip, clip + 1)
+        if len(members) > 1:
+            own = track_index.new_tensor(members)
+            clips = clip_index[own]
+        blocks.append(
+            _Block(
+                rows=torch.stack([rows_of[track] for track in members]),
+                clips=clips,
                 crop=crop,
                 inner=(y1 - top, y2 - top, x1 - left, x2 - left),
                 anchors=[
-                    (box_masks if a.symmetric else union)[track][..., *crop]
+                    (box_masks if a.symmetric else union)[own][..., *crop]
                     for a in agreements
                 ],
             )
@@ -197,7 +204,59 @@ def _make_plan(
             track_index.new_tensor([pair[side] for pair in a.pairs]) for a in agreements
         ]
 
-    return _Plan(agreements, tracks, ends(0), ends(1))
+    return _Plan(agreements, blocks, ends(0), ends(1))
+
+
+def _crop(box: tuple[int, ...], size: tuple[int, int], reach: int) -> Window:
+    """Window of a box (x1, y1, x2, y2) and all that is in reach of it."""
+    x1, y1, x2, y2 = box
+    return (
+        slice(max(y1 - reach, 0), min(y2 + reach, size[0])),
+        slice(max(x1 - reach, 0), min(x2 + reach, size[1])),
+    )
+
+
+def _joined(
+    layout: list[list[int]], shape: tuple[int, int, int], reach: int
+) -> list[tuple[list[int], tuple[int, ...]]]:
+    """Which tracks are worked on together, and the box around theirs.
+
+    Args:
+        layout: For each track x1, y1, x2, y2, clip and number of rows.
+        shape: (T, h, w).
+        reach: Longest offset, in cells.
+    """
+
+    def area(box: tuple[int, ...]) -> int:
+        ys, xs = _crop(box, shape[1:], reach)
+        return (ys.stop - ys.start) * (xs.stop - xs.start)
+
+    blocks: list[tuple[list[int], tuple[int, ...]]] = []
+    alone = 0  # cells of the crops of the last block's tracks
+    for track, (x1, y1, x2, y2, _, count) in enumerate(layout):
+        if x2 == x1 or count == 0:
+            continue
+        own = area((x1, y1, x2, y2))
+        if blocks:
+            members, around = blocks[-1]
+            both = (
+                min(x1, around[0]),
+                min(y1, around[1]),
+                max(x2, around[2]),
+                max(y2, around[3]),
+            )
+            cells = area(both) * (len(members) + 1)
+            if (
+                layout[members[0]][5] == count
+                and cells * count * shape[0] <= _BLOCK_SIZE
+                and cells <= _BLOCK_WASTE * (alone + own)
+            ):
+                blocks[-1] = ([*members, track], both)
+                alone += own
+                continue
+        blocks.append(([track], (x1, y1, x2, y2)))
+        alone = own
+    return blocks
 
 
 class _ConsistencySums(torch.autograd.Function):
@@ -213,26 +272,26 @@ class _ConsistencySums(torch.autograd.Function):
             for a in plan.agreements
         ]
         weights = [torch.zeros_like(total) for total in sums]
-        for track in plan.tracks:
-            z = logits[track.rows][..., *track.crop]  # (n, T, hc, wc)
+        for block in plan.blocks:
+            z = logits[block.rows][..., *block.crop]  # (m, n, T, hc, wc)
             single = _softplus(z)
             for index, agreement in enumerate(plan.agreements):
                 source, target = plan.sources[index], plan.targets[index]
-                z_source, z_target = z[:, source], z[:, target]  # (n, P, hc, wc)
-                at_source = z.new_zeros(z_source.shape[1:])  # (P, hc, wc)
+                z_source, z_target = z[:, :, source], z[:, :, target]  # (m, n, P, ...)
+                at_source = torch.zeros_like(z_source[:, :1])  # (m, 1, P, hc, wc)
                 at_target = torch.zeros_like(at_source)
-                total = sums[index].new_zeros((len(z), len(agreement)))
-                for p, q, weight in track.links(agreement, track.anchors[index]):
+                total = sums[index].new_zeros(z_source.shape[:3])
+                for p, q, weight in block.links(agreement, block.anchors[index]):
                     at_source[..., *p] += weight
                     at_target[..., *q] += weight
                     pair = _softplus(z_source[..., *p] + z_target[..., *q])
                     total -= pair.mul_(weight).sum((-2, -1), dtype=torch.float64)
                 for end, weight in ((source, at_source), (target, at_target)):
-                    total += (single[:, end] * weight).sum(
+                    total += (single[:, :, end] * weight).sum(
                         (-2, -1), dtype=torch.float64
                     )
-                sums[index][track.rows] = total
-                weights[index][track.rows] = at_source.sum(
+                sums[index][block.rows] = total
+                weights[index][block.rows] = at_source.sum(
                     (-2, -1), dtype=torch.float64
                 )
         weights = [weight.to(logits.dtype) for weight in weights]
@@ -245,32 +304,32 @@ class _ConsistencySums(torch.autograd.Function):
         (logits,) = ctx.saved_tensors
         plan = ctx.plan
         grad = torch.zeros_like(logits)
-        for track in plan.tracks:
-            z = logits[track.rows][..., *track.crop]
+        for block in plan.blocks:
+            z = logits[block.rows][..., *block.crop]
             single = z.sigmoid()
             grad_z = torch.zeros_like(z)
             for index, agreement in enumerate(plan.agreements):
                 source, target = plan.sources[index], plan.targets[index]
-                z_source, z_target = z[:, source], z[:, target]
+                z_source, z_target = z[:, :, source], z[:, :, target]
                 grad_source = torch.zeros_like(z_source)
                 grad_target = torch.zeros_like(z_source)
-                at_source = z.new_zeros(z_source.shape[1:])  # (P, hc, wc)
+                at_source = torch.zeros_like(z_source[:, :1])  # (m, 1, P, hc, wc)
                 at_target = torch.zeros_like(at_source)
-                for p, q, weight in track.links(agreement, track.anchors[index]):
+                for p, q, weight in block.links(agreement, block.anchors[index]):
                     at_source[..., *p] += weight
                     at_target[..., *q] += weight
                     pair = (z_source[..., *p] + z_target[..., *q]).sigmoid_()
                     pair *= weight
                     grad_source[..., *p] -= pair
                     grad_target[..., *q] -= pair
-                scale = grad_sums[index][track.rows][..., None, None]  # (n, P, 1, 1)
+                scale = grad_sums[index][block.rows][..., None, None]  # (m, n, P, 1, 1)
                 for end, weight, pairs in (
                     (source, at_source, grad_source),
                     (target, at_target, grad_target),
                 ):
-                    pairs += single[:, end] * weight
-                    grad_z.index_add_(1, end, pairs * scale)
-            grad[track.rows, :, *track.crop] = grad_z
+                    pairs += single[:, :, end] * weight
+                    grad_z.index_add_(2, end, pairs * scale)
+            grad[block.rows, :, *block.crop] = grad_z
         return grad, None
 
 
