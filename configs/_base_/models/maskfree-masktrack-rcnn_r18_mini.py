@@ -1,6 +1,6 @@
 # A MaskTrack R-CNN small enough to learn from random weights in minutes on two cores:
 # mmdet's network with 64 channels instead of 256.
-channels = 64
+channels = 48
 num_classes = 5
 strides = [4, 8, 16, 32]
 
@@ -16,8 +16,8 @@ assign_by_iou = dict(
 )
 sample_rois = dict(
     type='RandomSampler',
-    num=32,
-    pos_fraction=0.25,
+    num=16,
+    pos_fraction=0.5,
     neg_pos_ub=-1,
     add_gt_as_proposals=True,
 )
@@ -76,7 +76,7 @@ model = dict(
             type='mmmaskfree.MaskFreeStandardRoIHead',
             bbox_roi_extractor=dict(
                 type='SingleRoIExtractor',
-                roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=0),
+                roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=1),
                 out_channels=channels,
                 featmap_strides=strides,
             ),
@@ -99,7 +99,7 @@ model = dict(
             ),
             mask_roi_extractor=dict(
                 type='SingleRoIExtractor',
-                roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=0),
+                roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=1),
                 out_channels=channels,
                 featmap_strides=strides,
             ),
@@ -120,7 +120,7 @@ model = dict(
                         type='mmmaskfree.ColorPairwiseLoss', loss_weight=1.0
                     ),
                     loss_temporal=dict(type='mmmaskfree.TKLoss', loss_weight=0.1),
-                    box_warmup_iters=800,
+                    box_warmup_iters=400,
                     box_warmup_weight=1.0,
                 ),
             ),
@@ -178,7 +178,7 @@ model = dict(
         type='RoITrackHead',
         roi_extractor=dict(
             type='SingleRoIExtractor',
-            roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=0),
+            roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=1),
             out_channels=channels,
             featmap_strides=strides,
         ),

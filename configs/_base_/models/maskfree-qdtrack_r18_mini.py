@@ -1,7 +1,7 @@
 # QDTrack with the mask head and the small network of the mini MaskTrack R-CNN.
 _base_ = './maskfree-masktrack-rcnn_r18_mini.py'
 
-channels = 64
+channels = 48
 
 model = dict(
     type='mmmaskfree.MaskFreeQDTrack',
@@ -10,7 +10,7 @@ model = dict(
         type='QuasiDenseTrackHead',
         roi_extractor=dict(
             type='SingleRoIExtractor',
-            roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=0),
+            roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=1),
             out_channels=channels,
             featmap_strides=[4, 8, 16, 32],
         ),

@@ -1,0 +1,21 @@
+# The mini MaskTrack R-CNN with MMTracking as its host: the same network and losses.
+_base_ = [
+    '../_base_/datasets/mini_mmtrack.py',
+    '../_base_/models/maskfree-masktrack-rcnn_r18_mini.py',
+    '../_base_/schedules/mini.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(
+    type='mmtrack.MaskTrackRCNN',
+    data_preprocessor=dict(type='mmmaskfree.MMTrackDataPreprocessor'),
+    track_head=dict(
+        type='mmtrack.RoITrackHead', embed_head=dict(type='mmtrack.RoIEmbedHead')
+    ),
+    tracker=dict(type='mmtrack.MaskTrackRCNNTracker'),
+)
+default_hooks = dict(
+    logger=dict(interval=20),
+    # Minutes in all: whoever stops it should not start again.
+    checkpoint=dict(interval=200, max_keep_ckpts=1),
+)

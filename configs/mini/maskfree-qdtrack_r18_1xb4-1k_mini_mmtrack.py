@@ -1,0 +1,26 @@
+# The mini QDTrack with MMTracking as its host: the same network and losses.
+_base_ = [
+    '../_base_/datasets/mini_mmtrack.py',
+    '../_base_/models/maskfree-qdtrack_r18_mini.py',
+    '../_base_/schedules/mini.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(
+    type='mmmaskfree.MMTrackQDTrack',
+    data_preprocessor=dict(type='mmmaskfree.MMTrackDataPreprocessor'),
+    track_head=dict(
+        type='mmtrack.QuasiDenseTrackHead',
+        embed_head=dict(
+            type='mmtrack.QuasiDenseEmbedHead',
+            loss_track=dict(type='mmtrack.MultiPosCrossEntropyLoss'),
+            loss_track_aux=dict(type='mmtrack.L2Loss'),
+        ),
+    ),
+    tracker=dict(type='mmmaskfree.MMTrackQuasiDenseMaskTracker'),
+)
+default_hooks = dict(
+    logger=dict(interval=20),
+    # Minutes in all: whoever stops it should not start again.
+    checkpoint=dict(interval=200, max_keep_ckpts=1),
+)
