@@ -76,14 +76,14 @@ FAMILIES = {
         receipt=RECEIPTS / 'mini.json',
     ),
     'masktrack-rcnn': Family(
-        maskfree='maskfree-masktrack-rcnn_r18_1xb4-1k_mini',
-        twin='masktrack-rcnn_r18_1xb4-1k_mini_masks',
+        maskfree='maskfree-masktrack-rcnn_r18_1xb4-800i_mini',
+        twin='masktrack-rcnn_r18_1xb4-800i_mini_masks',
         page=ROOT / 'configs' / 'maskfree_masktrack_rcnn' / 'README.md',
         receipt=RECEIPTS / 'mini_masktrack-rcnn.json',
     ),
     'qdtrack': Family(
-        maskfree='maskfree-qdtrack_r18_1xb4-1k_mini',
-        twin='qdtrack_r18_1xb4-1k_mini_masks',
+        maskfree='maskfree-qdtrack_r18_1xb4-800i_mini',
+        twin='qdtrack_r18_1xb4-800i_mini_masks',
         page=ROOT / 'configs' / 'maskfree_qdtrack' / 'README.md',
         receipt=RECEIPTS / 'mini_qdtrack.json',
     ),

@@ -29,7 +29,7 @@ model = dict(
             type='mmmaskfree.MaskFreeStandardRoIHead',
             mask_head=dict(
                 type='mmmaskfree.MaskFreeFCNMaskHead',
-                roi_scale=1.25,
+                roi_scale=1.5,
                 # lambda_proj, lambda_pair and lambda_temp of the paper: the mask loss
                 # of Mask R-CNN has the weight 1.
                 supervision=dict(
@@ -43,7 +43,7 @@ model = dict(
                         dilation=2,
                         color_threshold=0.3,
                     ),
-                    # In cells of a RoI, 28 of which span 1.25 boxes.
+                    # In cells of a RoI, 28 of which span 1.5 boxes.
                     loss_temporal=dict(
                         type='mmmaskfree.TKLoss',
                         loss_weight=0.1,

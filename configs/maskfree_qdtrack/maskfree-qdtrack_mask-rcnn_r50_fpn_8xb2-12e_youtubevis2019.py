@@ -50,7 +50,7 @@ model = dict(
                 in_channels=256,
                 conv_out_channels=256,
                 num_classes=num_classes,
-                roi_scale=1.25,
+                roi_scale=1.5,
                 # lambda_proj, lambda_pair and lambda_temp of the paper.
                 supervision=dict(
                     type='mmmaskfree.MaskFreeSupervision',

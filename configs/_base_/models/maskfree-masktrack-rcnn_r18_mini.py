@@ -110,7 +110,7 @@ model = dict(
                 conv_out_channels=channels,
                 num_classes=num_classes,
                 norm_cfg=pyramid_norm,
-                roi_scale=1.25,
+                roi_scale=1.5,
                 supervision=dict(
                     type='mmmaskfree.MaskFreeSupervision',
                     loss_projection=dict(
@@ -120,7 +120,7 @@ model = dict(
                         type='mmmaskfree.ColorPairwiseLoss', loss_weight=1.0
                     ),
                     loss_temporal=dict(type='mmmaskfree.TKLoss', loss_weight=0.1),
-                    box_warmup_iters=400,
+                    box_warmup_iters=200,
                     box_warmup_weight=1.0,
                 ),
             ),

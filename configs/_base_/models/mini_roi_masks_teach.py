@@ -33,7 +33,7 @@ mini_roi_masks_teach = dict(
                     ),
                     num_points=784,  # as many as a crop has cells
                     # The first iterations are those of the other rows, to the bit.
-                    box_warmup_iters=400,
+                    box_warmup_iters=200,
                     box_warmup_weight=1.0,
                 )
             )

@@ -101,7 +101,7 @@ class MaskFreeFCNMaskHead(FCNMaskHead):
     def __init__(
         self,
         *args,
-        roi_scale: float = 1.25,
+        roi_scale: float = 1.5,
         supervision: dict | None = None,
         **kwargs,
     ) -> None:

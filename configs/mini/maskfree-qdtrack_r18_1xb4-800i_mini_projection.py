@@ -1,5 +1,5 @@
 # Box projection alone.
-_base_ = './maskfree-masktrack-rcnn_r18_1xb4-1k_mini.py'
+_base_ = './maskfree-qdtrack_r18_1xb4-800i_mini.py'
 
 model = dict(
     detector=dict(

@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/datasets/mini_mmtrack.py',
     '../_base_/models/maskfree-masktrack-rcnn_r18_mini.py',
-    '../_base_/schedules/mini.py',
+    '../_base_/schedules/mini_800.py',
     '../_base_/default_runtime.py',
 ]
 

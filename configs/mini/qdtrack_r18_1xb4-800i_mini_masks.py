@@ -1,6 +1,6 @@
 # The ceiling: the same network, RoIs, clips and schedule, supervised by masks.
 _base_ = [
-    './maskfree-masktrack-rcnn_r18_1xb4-1k_mini.py',
+    './maskfree-qdtrack_r18_1xb4-800i_mini.py',
     '../_base_/models/mini_roi_masks_teach.py',
 ]
 

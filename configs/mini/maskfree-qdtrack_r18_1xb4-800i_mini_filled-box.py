@@ -1,5 +1,5 @@
 # The floor: the filled box is taken for the mask, from the first step to the last.
-_base_ = './maskfree-qdtrack_r18_1xb4-1k_mini.py'
+_base_ = './maskfree-qdtrack_r18_1xb4-800i_mini.py'
 
 model = dict(
     detector=dict(
