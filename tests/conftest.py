@@ -1,14 +1,20 @@
 """What all tests share."""
 
 import logging
+import warnings
 
 import pytest
 import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
+from mmmaskfree.compat import mends
+
 # Small tensors: a second thread costs more than it does.
 torch.set_num_threads(1)
+
+# Doctests are collected from modules, which cannot share this file's name.
+collect_ignore = ['compat/conftest.py']
 
 
 @pytest.fixture
@@ -20,3 +26,23 @@ def mmdet_scope():
     MMLogger.get_current_instance().setLevel(logging.WARNING)
     with DefaultScope.overwrite_default_scope('mmdet'):
         yield
+
+
+@pytest.fixture(scope='session')
+def imported():
+    """``mmmaskfree.compat.mmtrack``; the real mmtrack comes with it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        import mmmaskfree.compat.mmtrack as bridge
+    bridge.enable()  # raises where mmtrack is missing: these tests are never skipped
+    return bridge
+
+
+@pytest.fixture
+def bridge(imported):
+    """The bridge, mends and all, under mmtrack's scope; upstream is put back after."""
+    mends.switch()
+    with DefaultScope.overwrite_default_scope('mmtrack'):
+        yield imported
+    for name in mends.MENDS:
+        mends.undo(name)

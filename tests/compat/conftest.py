@@ -1,34 +1,11 @@
-"""The bridge to mmtrack, imported for the tests that ask for it and no others."""
+"""What the tests of the bridge to mmtrack share."""
 
-import warnings
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
 
-from mmmaskfree.compat import mends
 from mmmaskfree.testing import make_mini_dataset
-
-
-@pytest.fixture(scope='session')
-def imported():
-    """``mmmaskfree.compat.mmtrack``; the real mmtrack comes with it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        import mmmaskfree.compat.mmtrack as bridge
-    bridge.enable()  # raises where mmtrack is missing: these tests are never skipped
-    return bridge
-
-
-@pytest.fixture
-def bridge(imported):
-    """The bridge, mends and all, under mmtrack's scope; upstream is put back after."""
-    mends.switch()
-    with DefaultScope.overwrite_default_scope('mmtrack'):
-        yield imported
-    for name in mends.MENDS:
-        mends.undo(name)
 
 
 @pytest.fixture(scope='session')

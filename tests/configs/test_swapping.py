@@ -59,7 +59,7 @@ def test_qdtrack_is_the_shipped_network(tmp_path, mmdet_scope):
     (path,) = PAGE.parents[1].glob('configs/maskfree_qdtrack/*2019.py')
     ours, shipped = cfg.model, Config.fromfile(path).model
     narrow(shipped)
-    assert ours.freeze == 'all_but_mask' and ours.tracker.preset == 'mots'
+    assert ours['freeze'] == 'all_but_mask' and ours.tracker.preset == 'mots'
     for model in (ours, shipped):
         heads = model.detector.roi_head
         # One class of MOT17; what is said there is the default here.

@@ -23,6 +23,8 @@ from mmmaskfree.structures import FrameCues
 # What the whole model has beside the losses of masks.
 OTHER_LOSSES = {'loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls', 'loss_bbox', 'loss_match'}
 MASK_LOSSES = {'loss_projection', 'loss_pairwise', 'loss_temporal'}
+# Of every level of the pyramid.
+CHANNELS = config().model.detector.neck.out_channels
 TWIN = dict(type='mmmaskfree.MaskSupervision', num_points=64)
 
 
@@ -91,7 +93,9 @@ def test_colors_of_no_crop_ask_for_no_kernel(monkeypatch):
 
 def test_rasterisation_by_hand():
     """A RoI of 28 px becomes one of 35 px, so that a cell is 1.25 px."""
-    head = MODELS.build(dict(type='mmmaskfree.MaskFreeFCNMaskHead', num_classes=2))
+    head = MODELS.build(
+        dict(type='mmmaskfree.MaskFreeFCNMaskHead', num_classes=2, roi_scale=1.25)
+    )
     box = torch.tensor([[10.0, 20.0, 38.0, 48.0]])
     roi = head.enlarge(box)
     torch.testing.assert_close(roi, torch.tensor([[6.5, 16.5, 41.5, 51.5]]))
@@ -199,7 +203,9 @@ def sampled(bboxes: torch.Tensor, proposals: list, assigned: list) -> SamplingRe
 def features(seed: int, images: int = 2):
     generator = torch.Generator().manual_seed(seed)
     return tuple(
-        torch.randn(images, 64, *(side // s for side in tiny.SIZE), generator=generator)
+        torch.randn(
+            images, CHANNELS, *(side // s for side in tiny.SIZE), generator=generator
+        )
         for s in (4, 8, 16, 32)
     )
 
