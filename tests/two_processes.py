@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 import tiny
+import tiny_rcnn
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
@@ -23,8 +24,18 @@ CLIPS = dict(
     calm={1: (3, dict.fromkeys(range(3), AWAY))},
     empty={},
 )
+# The same for a two-stage model: objects of a key and of a reference frame.
+PAIRS = dict(
+    busy=(
+        {1: tiny_rcnn.LEFT, 2: tiny_rcnn.RIGHT},
+        {1: [8, 6, 38, 42], 2: tiny_rcnn.RIGHT},
+    ),
+    calm=({3: tiny_rcnn.LOW}, {3: [12, 40, 42, 58]}),
+    empty=({}, {4: tiny_rcnn.LEFT}),
+)
 BATCHES = [('busy', 'calm'), ('busy', 'empty'), ('empty', 'empty')]
-KINDS = ('boxes', 'filled boxes', 'masks')
+KINDS = ('boxes', 'filled boxes', 'masks', 'RoIs')
+ROI_LOSSES = ('loss_projection', 'loss_pairwise', 'loss_temporal')
 CASES = [(kind, names) for kind in KINDS for names in BATCHES]
 
 
@@ -36,6 +47,11 @@ def fixed_points(logits, labels, num_points, oversample, importance):
 
 
 def build(kind: str):
+    if kind == 'RoIs':
+        cfg = tiny_rcnn.config()
+        # All candidates: with random ones no two runs compare.
+        cfg.model.detector.train_cfg.rcnn.sampler.num = 10**6
+        return tiny.build_model(cfg)
     cfg = tiny.config()
     head = cfg.model.track_head
     if kind == 'masks':
@@ -53,20 +69,30 @@ def build(kind: str):
 
 
 def step(kind: str, names: tuple[str, ...], rank: int | None = None) -> dict:
-    """Losses, and gradients as the optimiser sees them."""
+    """Losses, and gradients as the optimiser sees them; of RoIs, the mask head's.
+
+    mmdet's losses of boxes have a mean for each process.
+    """
     model = module = build(kind)
     if rank is not None:
         model = MMDistributedDataParallel(module)
-    clips = [tiny.sample(CLIPS[name], 3, masks=kind == 'masks') for name in names]
+    if kind == 'RoIs':
+        clips = [tiny_rcnn.key_and_reference(*PAIRS[name]) for name in names]
+    else:
+        clips = [tiny.sample(CLIPS[name], 3, masks=kind == 'masks') for name in names]
     data = tiny.batch(clips)
     if rank is not None:
         data = {key: values[rank : rank + 1] for key, values in data.items()}
     losses = model(**module.data_preprocessor(data, training=True), mode='loss')
     total, _ = module.parse_losses(losses)
     total.backward()
+    gradients = {name: p.grad for name, p in module.named_parameters()}
+    if kind == 'RoIs':
+        losses = {name: losses[name] for name in ROI_LOSSES}
+        gradients = {n: value for n, value in gradients.items() if 'mask_head' in n}
     return dict(
         losses={name: value.detach() for name, value in losses.items()},
-        gradients={name: p.grad for name, p in module.named_parameters()},
+        gradients=gradients,
     )
 
 

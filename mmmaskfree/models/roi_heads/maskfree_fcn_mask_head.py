@@ -88,7 +88,8 @@ class MaskFreeFCNMaskHead(FCNMaskHead):
 
     Args:
         roi_scale: Sides of a RoI relative to its box, >= 1. Above 1 the edge of the
-            object's box lies inside, with something on either side to compare.
+            object's box lies inside, with something on either side to compare. Where
+            little ground is shown (1.25), the pairwise loss may fill the whole crop.
         supervision: :class:`MaskFreeSupervision` (boxes) or :class:`MaskSupervision`
             (masks; needs ``load_masks=True`` data). Default: boxes, with the
             paper's lambdas 1, 1 and 0.1.
