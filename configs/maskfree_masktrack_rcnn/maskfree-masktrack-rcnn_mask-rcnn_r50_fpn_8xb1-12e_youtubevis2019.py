@@ -97,6 +97,8 @@ auto_scale_lr = dict(enable=False, base_batch_size=8)
 train_cfg = dict(max_epochs=max_epochs, val_begin=max_epochs)
 
 default_hooks = dict(
+    # Scores stand at their iteration, as the losses do.
+    logger=dict(log_metric_by_epoch=False),
     visualization=dict(type='mmmaskfree.MaskFreeVisualizationHook', draw=False)
 )
 # A resumed run ends with the weights of an unbroken one: the clips follow from the

@@ -139,6 +139,8 @@ param_scheduler = [
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 
 default_hooks = dict(
+    # Scores stand at their iteration, as the losses do.
+    logger=dict(log_metric_by_epoch=False),
     visualization=dict(
         _delete_=True, type='mmmaskfree.MaskFreeVisualizationHook', draw=False
     )
