@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from config_trees import HEIGHT, WIDTH, load, shipped, write_split
+from mmdet.structures import TrackDataSample
 from mmengine.config import Config
 from mmengine.runner import Runner
 
@@ -102,8 +103,21 @@ def shrink(cfg: Config, root: Path) -> bool:
     return not published
 
 
+def clips_of(data: dict) -> list[tuple[torch.Tensor, TrackDataSample]]:
+    """Frames and annotations of each clip of a batch, in mmdet's layout."""
+    inputs, samples = data['inputs'], data['data_samples']
+    if isinstance(inputs, dict):  # mmtrack's: key and reference frames apart
+        from mmmaskfree.compat.mmtrack import to_clip
+
+        inputs = [torch.cat(frames) for frames in zip(*inputs.values(), strict=True)]
+        samples = [to_clip(sample) for sample in samples]
+    return list(zip(inputs, samples, strict=True))
+
+
 @pytest.mark.parametrize('path', shipped(), ids=lambda path: path.stem)
-def test_config_trains_and_predicts(path, tmp_path, mmdet_scope):
+def test_config_trains_and_predicts(path, tmp_path, mmdet_scope, request):
+    if path.stem.endswith('_mmtrack'):
+        request.getfixturevalue('imported')
     cfg = load(path)
     has_ground_truth = shrink(cfg, tmp_path)
     cfg.experiment_name = f'{path.stem}_{tmp_path.name}'
@@ -124,8 +138,9 @@ def test_config_trains_and_predicts(path, tmp_path, mmdet_scope):
     # The pipeline: clips, each of one size, cut from one video.
     ((data, losses),) = history
     num_frames = cfg.get('num_frames')
-    assert len(data['inputs']) == cfg.train_dataloader.batch_size
-    for clip, sample in zip(data['inputs'], data['data_samples'], strict=True):
+    clips = clips_of(data)
+    assert len(clips) == cfg.train_dataloader.batch_size
+    for clip, sample in clips:
         assert clip.dtype == torch.uint8
         assert clip.shape[:2] == (num_frames, 3)
         assert len(sample) == num_frames
@@ -151,7 +166,7 @@ def test_config_trains_and_predicts(path, tmp_path, mmdet_scope):
         expected |= {
             name
             for name in ('loss_projection', 'loss_pairwise', 'loss_temporal')
-            if supervision.get(name) is not None
+            if supervision.get(name, {}) is not None  # left out, it is the default
         }
     if supervision.get('box_warmup_iters'):
         expected.add('loss_box')

@@ -8,7 +8,7 @@ import torch
 from config_trees import write_split
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from mmengine.runner import Runner
+from mmengine.runner import Runner, set_random_seed
 from test_config_runs import EVAL_FRAMES, narrow, small_frames
 
 PAGE = Path(__file__).parents[2] / 'docs' / 'swapping_losses.md'
@@ -37,8 +37,9 @@ def test_masktrack_rcnn(tmp_path, mmdet_scope):
         write_split(
             tmp_path, loader.dataset, num_frames=num_frames, annotations=num_frames == 5
         )
+    set_random_seed(0)
     model = MODELS.build(cfg.model)
-    batch = next(iter(Runner.build_dataloader(cfg.train_dataloader)))
+    batch = next(iter(Runner.build_dataloader(cfg.train_dataloader, seed=0)))
     assert 'masks' not in batch['data_samples'][0][0].gt_instances
     losses = model.loss(**model.data_preprocessor(batch, training=True))
     assert 'loss_mask' not in losses
