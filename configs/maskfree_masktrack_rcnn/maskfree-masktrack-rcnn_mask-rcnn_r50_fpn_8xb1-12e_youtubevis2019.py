@@ -99,7 +99,7 @@ train_cfg = dict(max_epochs=max_epochs, val_begin=max_epochs)
 default_hooks = dict(
     # Scores stand at their iteration, as the losses do.
     logger=dict(log_metric_by_epoch=False),
-    visualization=dict(type='mmmaskfree.MaskFreeVisualizationHook', draw=False)
+    visualization=dict(type='mmmaskfree.MaskFreeVisualizationHook', draw=False),
 )
 # A resumed run ends with the weights of an unbroken one: the clips follow from the
 # seed, what the model draws from the seed and the iteration.

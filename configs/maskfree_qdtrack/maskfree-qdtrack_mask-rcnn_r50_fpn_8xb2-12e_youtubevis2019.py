@@ -143,7 +143,7 @@ default_hooks = dict(
     logger=dict(log_metric_by_epoch=False),
     visualization=dict(
         _delete_=True, type='mmmaskfree.MaskFreeVisualizationHook', draw=False
-    )
+    ),
 )
 visualizer = dict(type='TrackLocalVisualizer')
 # A resumed run ends with the weights of an unbroken one: the clips follow from the
