@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -58,13 +58,24 @@ _BLOCK_SIZE = 2**17
 _BLOCK_WASTE = 2
 
 
+_Box = tuple[int, ...]
+"""x1, y1, x2, y2 in cells; all zeros is the empty box."""
+
+
+class _Layout(NamedTuple):
+    """The union of a track's boxes over its frames, and its rows of the logits."""
+
+    box: _Box
+    num_rows: int
+
+
 @dataclass(frozen=True)
 class _Block:
     """Tracks with as many rows each, and one crop that holds the work of all.
 
     Attributes:
         rows: (m, n) long, rows of the logits that predict each track.
-        clips: (m,) long, or a slice, the clip of each track.
+        clips: (m,) long, the clip of each track.
         crop: Window of the frame that the anchored pixels and their partners
             lie in.
         inner: (y1, y2, x1, x2) of the anchored pixels, inside the crop.
@@ -72,7 +83,7 @@ class _Block:
     """
 
     rows: Tensor
-    clips: Tensor | slice
+    clips: Tensor
     crop: Window
     inner: tuple[int, int, int, int]
     anchors: list[Tensor]
@@ -167,33 +178,33 @@ def _make_plan(
         (abs(step) for a in agreements for offset in a.offsets for step in offset),
         default=0,
     )
-    # One copy to the host says where every track lies and which rows it has.
-    extents = mask_extents(union[:, 0])  # (K, 4)
+    # One copy to the host says where every track lies and which rows it has, one
+    # back in which order the blocks have them.
     num_rows = torch.zeros_like(clip_index).index_add(
         0, track_index, torch.ones_like(track_index)
     )
-    columns = torch.cat((extents, clip_index[:, None], num_rows[:, None]), dim=1)
-    layout = columns.tolist()
-    rows_of = track_index.argsort(stable=True).split([row[-1] for row in layout])
+    columns = torch.cat((mask_extents(union[:, 0]), num_rows[:, None]), dim=1)
+    layout = [_Layout(tuple(box), rows) for *box, rows in columns.tolist()]
+    rows_of = track_index.argsort(stable=True).split([one.num_rows for one in layout])
+    joined = _joined(layout, box_masks.shape[1:], reach)
+    order = track_index.new_tensor(
+        [track for members, _ in joined for track in members]
+    )
 
     blocks = []
-    for members, (x1, y1, x2, y2) in _joined(layout, box_masks.shape[1:], reach):
-        crop = _crop((x1, y1, x2, y2), size, reach)
+    counts = [len(members) for members, _ in joined]
+    for (members, around), own in zip(joined, order.split(counts), strict=True):
+        crop = _crop(around, size, reach)
         top, left = crop[0].start, crop[1].start
-        # One track looks at what is its own, several gather theirs.
-        first, clip = members[0], layout[members[0]][4]
-        own, clips = slice(first, first + 1), slice(clip, clip + 1)
-        if len(members) > 1:
-            own = track_index.new_tensor(members)
-            clips = clip_index[own]
+        x1, y1, x2, y2 = around
         blocks.append(
             _Block(
                 rows=torch.stack([rows_of[track] for track in members]),
-                clips=clips,
+                clips=clip_index[own],
                 crop=crop,
                 inner=(y1 - top, y2 - top, x1 - left, x2 - left),
                 anchors=[
-                    (box_masks if a.symmetric else union)[own][..., *crop]
+                    (box_masks if a.symmetric else union)[..., *crop][own]
                     for a in agreements
                 ],
             )
@@ -207,7 +218,7 @@ def _make_plan(
     return _Plan(agreements, blocks, ends(0), ends(1))
 
 
-def _crop(box: tuple[int, ...], size: tuple[int, int], reach: int) -> Window:
+def _crop(box: _Box, size: tuple[int, int], reach: int) -> Window:
     """Window of a box (x1, y1, x2, y2) and all that is in reach of it."""
     x1, y1, x2, y2 = box
     return (
@@ -217,44 +228,42 @@ def _crop(box: tuple[int, ...], size: tuple[int, int], reach: int) -> Window:
 
 
 def _joined(
-    layout: list[list[int]], shape: tuple[int, int, int], reach: int
-) -> list[tuple[list[int], tuple[int, ...]]]:
+    layout: list[_Layout], shape: tuple[int, int, int], reach: int
+) -> list[tuple[list[int], _Box]]:
     """Which tracks are worked on together, and the box around theirs.
 
     Args:
-        layout: For each track x1, y1, x2, y2, clip and number of rows.
+        layout: Of all tracks; those without a box or a row are left out.
         shape: (T, h, w).
         reach: Longest offset, in cells.
     """
 
-    def area(box: tuple[int, ...]) -> int:
+    def area(box: _Box) -> int:
         ys, xs = _crop(box, shape[1:], reach)
         return (ys.stop - ys.start) * (xs.stop - xs.start)
 
-    blocks: list[tuple[list[int], tuple[int, ...]]] = []
+    blocks: list[tuple[list[int], _Box]] = []
     alone = 0  # cells of the crops of the last block's tracks
-    for track, (x1, y1, x2, y2, _, count) in enumerate(layout):
-        if x2 == x1 or count == 0:
+    for track, (box, num_rows) in enumerate(layout):
+        if box[2] == box[0] or num_rows == 0:
             continue
-        own = area((x1, y1, x2, y2))
+        own = area(box)
         if blocks:
             members, around = blocks[-1]
             both = (
-                min(x1, around[0]),
-                min(y1, around[1]),
-                max(x2, around[2]),
-                max(y2, around[3]),
+                *map(min, box[:2], around[:2]),
+                *map(max, box[2:], around[2:]),
             )
             cells = area(both) * (len(members) + 1)
             if (
-                layout[members[0]][5] == count
-                and cells * count * shape[0] <= _BLOCK_SIZE
+                layout[members[0]].num_rows == num_rows
+                and cells * num_rows * shape[0] <= _BLOCK_SIZE
                 and cells <= _BLOCK_WASTE * (alone + own)
             ):
                 blocks[-1] = ([*members, track], both)
                 alone += own
                 continue
-        blocks.append(([track], (x1, y1, x2, y2)))
+        blocks.append(([track], box))
         alone = own
     return blocks
 
@@ -273,7 +282,7 @@ class _ConsistencySums(torch.autograd.Function):
         ]
         weights = [torch.zeros_like(total) for total in sums]
         for block in plan.blocks:
-            z = logits[block.rows][..., *block.crop]  # (m, n, T, hc, wc)
+            z = logits[..., *block.crop][block.rows]  # (m, n, T, hc, wc)
             single = _softplus(z)
             for index, agreement in enumerate(plan.agreements):
                 source, target = plan.sources[index], plan.targets[index]
@@ -305,7 +314,7 @@ class _ConsistencySums(torch.autograd.Function):
         plan = ctx.plan
         grad = torch.zeros_like(logits)
         for block in plan.blocks:
-            z = logits[block.rows][..., *block.crop]
+            z = logits[..., *block.crop][block.rows]
             single = z.sigmoid()
             grad_z = torch.zeros_like(z)
             for index, agreement in enumerate(plan.agreements):

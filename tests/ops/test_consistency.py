@@ -7,6 +7,9 @@ from mmmaskfree.ops import consistency
 from mmmaskfree.ops.clip_losses import spatial_agreement, temporal_agreement
 
 
+GONE = 12  # a track of this height is in the first frame alone
+
+
 def scene(boxes, rows, *, frames=2, size=(20, 24), clips=2, seed=0):
     """Tracks with (x1, y1, x2, y2) in all frames, and how many rows each has."""
     generator = torch.Generator().manual_seed(seed)
@@ -17,7 +20,9 @@ def scene(boxes, rows, *, frames=2, size=(20, 24), clips=2, seed=0):
     ]
     masks = torch.zeros(len(boxes), frames, *size, dtype=torch.bool)
     for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
-        mask[:, y1:y2, x1:x2] = True
+        mask[0, y1:y2, x1:x2] = True
+        if y2 - y1 != GONE:  # in the other frames it lies a cell to the left
+            mask[1:, y1:y2, max(x1 - 1, 0) : x2 - 1] = True
     track_index = torch.arange(len(boxes)).repeat_interleave(torch.tensor(rows))
     order = torch.randperm(len(track_index), generator=generator)
     logits = torch.randn(len(order), frames, *size, generator=generator).double()
@@ -49,7 +54,7 @@ def blocks(scene):
     return [block.rows.shape for block in plan.blocks]
 
 
-NEAR = [(2, 2, 9, 9), (3, 1, 10, 8), (0, 0, 24, 20), (1, 4, 12, 18)]
+NEAR = [(2, 2, 10, 2 + GONE), (3, 1, 10, 8), (0, 0, 24, 20), (1, 4, 12, 18)]
 CASES = {
     'alike': (NEAR, [1, 1, 1, 1]),
     'other numbers of rows': (NEAR, [2, 2, 3, 3]),
