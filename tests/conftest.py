@@ -14,7 +14,7 @@ from mmmaskfree.compat import mends
 torch.set_num_threads(1)
 
 # Doctests are collected from modules, which cannot share this file's name.
-collect_ignore = ['conftest.py', 'compat/conftest.py']
+collect_ignore_glob = ['conftest.py', '*/conftest.py']
 
 
 @pytest.fixture

@@ -194,8 +194,16 @@ class MaskFreeSupervision(_Supervision):
             float64 logits).
 
         Raises:
-            ValueError: The cues are of another resolution than the logits.
+            ValueError: The cues are of another resolution than the logits; or
+                ``terms`` has a word that is no term, or none of the configured
+                losses.
         """
+        configured = {'projection', *self.consistency}
+        if not set(terms) <= set(TERMS) or configured.isdisjoint(terms):
+            raise ValueError(
+                f'terms={terms!r} must be of {TERMS}, and one of {sorted(configured)}, '
+                'which are configured'
+            )
         if step is None:
             step = current_step()
         if cues.lab.shape[-2:] != logits.shape[-2:]:
@@ -255,6 +263,7 @@ class MaskFreeSupervision(_Supervision):
             clip_index=tracks.clip_index,
             layer_index=rows.layer_index,
             num_layers=rows.num_layers,
+            projection='projection' in losses,
             absent_weight=self.loss_projection.absent_weight,
         )
         own_pairs = counts['pairwise'].sum() if 'pairwise' in counts else None

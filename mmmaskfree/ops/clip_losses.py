@@ -128,6 +128,7 @@ def clip_sums(
     clip_index: Tensor,
     layer_index: Tensor,
     num_layers: int,
+    projection: bool = True,
     absent_weight: float = 0.0,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Sums of every loss, and what is counted in them, before any division.
@@ -144,6 +145,7 @@ def clip_sums(
         clip_index: (K,) long, the clip of each track.
         layer_index: (G,) long, the decoder layer of each row.
         num_layers: L.
+        projection: Whether the projection is asked for too.
         absent_weight: See :func:`projection_dice`.
 
     Returns:
@@ -157,9 +159,13 @@ def clip_sums(
             total = values.new_zeros((num_layers, *values.shape[1:]))
             return total.index_add(0, layer_index, values)
 
-        dice = projection_dice(
-            logits, box_masks[track_index], absent_weight=absent_weight
-        )
+        sums, counts = {}, {}
+        if projection:
+            dice = projection_dice(
+                logits, box_masks[track_index], absent_weight=absent_weight
+            )
+            sums['projection'] = per_layer(dice)
+            counts['projection'] = per_layer(torch.ones_like(dice))
         pair_sums, weights = consistency_sums(
             logits,
             box_masks,
@@ -167,8 +173,6 @@ def clip_sums(
             track_index=track_index,
             clip_index=clip_index,
         )
-        sums = {'projection': per_layer(dice)}
-        counts = {'projection': per_layer(torch.ones_like(dice))}
         for name, total, weight in zip(agreements, pair_sums, weights, strict=True):
             sums[name], counts[name] = per_layer(total), per_layer(weight)
         return sums, counts

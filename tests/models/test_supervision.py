@@ -457,3 +457,11 @@ def test_terms_together_are_the_whole(step):
     (grad,) = torch.autograd.grad(total(temporal), logits, retain_graph=True)
     assert grad.any() == (step != 2)
     assert not any('box' in name or 'projection' in name for name in temporal)
+
+
+@pytest.mark.parametrize('terms', [('temporal',), ('projektion',), ()])
+def test_terms_that_are_not_there(terms):
+    logits, tracks, cues, rows = scene(layers=2)
+    supervision = MaskFreeSupervision(loss_temporal=None)
+    with pytest.raises(ValueError, match=r'one of \[.pairwise., .projection.\]'):
+        supervision(logits, tracks, cues, **rows, terms=terms)

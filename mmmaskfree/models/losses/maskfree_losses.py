@@ -5,6 +5,8 @@ use them on their own; :class:`MaskFreeSupervision` uses the settings of all
 three and evaluates them together.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -92,7 +94,9 @@ class _AgreementLoss(nn.Module):
             clip_index: (G,) long, the clip of each track; default: all 0.
         """
         agreements = {'agreement': self.agreement(lab, valid)}
-        sums, counts = _sums(logits, box_masks, agreements, clip_index)
+        sums, counts = _sums(
+            logits, box_masks, agreements, clip_index, projection=False
+        )
         num_pixels = logits.shape[-2:].numel()
         values = self.reduce(sums['agreement'], counts['agreement'], num_pixels)
         return self.loss_weight * values[0]
@@ -201,7 +205,7 @@ def _sums(
     box_masks: Tensor,
     agreements: dict[str, Agreement],
     clip_index: Tensor | None,
-    absent_weight: float = 0.0,
+    **options: Any,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """``clip_sums`` of one decoder layer in which row g is track g."""
     tracks = torch.arange(len(logits), device=logits.device)
@@ -214,5 +218,5 @@ def _sums(
         clip_index=none if clip_index is None else clip_index,
         layer_index=none,
         num_layers=1,
-        absent_weight=absent_weight,
+        **options,
     )
