@@ -451,3 +451,21 @@ def test_table_is_that_of_its_receipt(family):
         return
     rows = json.loads(family.receipt.read_text())['rows']
     assert table == bench.format_table(rows).strip()
+
+
+def test_what_was_measured_for_rois_is_in_its_receipt():
+    receipt = json.loads((ROOT / 'docs' / 'receipts' / 'mini_rois.json').read_text())
+    page = ROOT / 'configs' / 'maskfree_masktrack_rcnn' / 'README.md'
+    section = (
+        page.read_text().split('## What was measured for RoIs')[1].split('\n## ')[0]
+    )
+    rows = [
+        [float(number) for number in re.findall(r'[\d.]+', line)]
+        for line in section.splitlines()
+        if re.match(r'\| \d', line)
+    ]
+    assert rows == [
+        list(row.values())
+        for table in ('roi_scale', 'matches')
+        for row in receipt[table]['rows']
+    ]
