@@ -371,7 +371,8 @@ def demo(args: argparse.Namespace) -> None:
         trunk = None if run is runs['boxes'] else runs['boxes']
         run_all(run, threads=_threads(1), draw=True, echo=True, trunk=trunk)
         plot_curves(scalar_files(run), run.work_dir / 'curves.png')
-    compare(runs, args.data, folder / 'comparison')
+    pictures = folder / 'comparison' / args.model
+    compare(runs, args.data, pictures)
 
     print(f'\n{"learnt from":12}' + ''.join(f'{name:>10}' for name in SCORES))
     for name, run in runs.items():
@@ -383,7 +384,7 @@ def demo(args: argparse.Namespace) -> None:
         print('  curves    curves.png')
         for path in sorted(run.work_dir.glob('*/vis'))[-1:]:
             print(f'  pictures  {path.relative_to(run.work_dir)}/*/overlay.png, .mp4')
-    print(f'\nside by side: {folder / "comparison"}/*.png')
+    print(f'\nside by side: {pictures}/*.png')
 
 
 def _folder(args: argparse.Namespace, name: str) -> Path:
@@ -456,43 +457,46 @@ def _draw_boxes(
 def tubes_to_draw(
     frames: list[dict], *, min_score: float = 0.5, max_iou: float = 0.5
 ) -> list[tuple[int, int, float]]:
-    """Of all queries with all classes, what stands for an object.
+    """Of all tracks, what stands for an object.
 
-    After a few minutes a network tells objects from ground but hardly star from
+    After a few minutes Mask2Former tells objects from ground but hardly star from
     cross, so that no class is likely by itself: a query's classes are added up.
 
     Args:
         frames: Predictions for the frames of a video, in order.
-        min_score: Least probability that a query shows an object of any class.
-        max_iou: Of two queries whose tubes overlap more, the likelier is drawn.
+        min_score: Least probability that it shows an object of any class; where a
+            tracker gives a score for each frame, their mean.
+        max_iou: Of two whose tubes overlap more, the likelier is drawn.
 
     Returns:
         ``(instances_id, label, score)``, likeliest first; the label is the likeliest.
     """
     from mmmaskfree.evaluation.functional import Tube, tube_iou
 
-    masks = [
-        dict(zip(pred['instances_id'], pred['masks'], strict=True))
-        for pred in (frame['pred_track_instances'] for frame in frames)
-    ]
-    first = frames[0]['pred_track_instances']
+    masks: dict[int, list[dict | None]] = {}
+    seen: dict[int, list[tuple[float, int]]] = {}
+    for t, pred in enumerate(frame['pred_track_instances'] for frame in frames):
+        names = ('instances_id', 'labels', 'scores', 'masks')
+        for index, label, score, mask in zip(*map(pred.get, names), strict=True):
+            masks.setdefault(int(index), [None] * len(frames))[t] = mask
+            seen.setdefault(int(index), []).append((float(score), int(label)))
     queries: dict[tuple, list[tuple[float, int, int]]] = {}
-    for index, label, score in zip(
-        first['instances_id'], first['labels'], first['scores'], strict=True
-    ):
+    for index, tube in masks.items():
         # What a query says with another class is the same masks again.
-        counts = tuple(by_id[index]['counts'] for by_id in masks)
-        queries.setdefault(counts, []).append((float(score), int(label), int(index)))
+        counts = tuple(mask and mask['counts'] for mask in tube)
+        score = statistics.mean(score for score, _ in seen[index])
+        queries.setdefault(counts, []).append((score, max(seen[index])[1], index))
     found = []
     for classes in queries.values():
         _, label, index = max(classes)
         tube = Tube(
             video_id=0,
             label=label,
-            segmentations=[by_id[index] for by_id in masks],
+            segmentations=masks[index],
             score=sum(score for score, *_ in classes),
         )
-        if tube.score >= min_score and mask_utils.area(tube.segmentations).any():
+        shown = [mask for mask in tube.segmentations if mask is not None]
+        if tube.score >= min_score and mask_utils.area(shown).any():
             found.append((index, tube))
     found.sort(key=lambda each: -each[1].score)
     kept: list[tuple[int, Tube]] = []
@@ -510,13 +514,13 @@ def _draw_masks(
 ) -> np.ndarray:
     from mmmaskfree.visualization import draw_frame
 
-    rows = [list(pred['instances_id']).index(index) for index, *_ in tubes]
-    masks = np.array([mask_utils.decode(pred['masks'][row]) for row in rows])
+    by_id = dict(zip(map(int, pred['instances_id']), pred['masks'], strict=True))
     # The best last, over the others; numbered by rank, as the colours go.
-    order = list(range(len(tubes)))[::-1]
+    order = [rank for rank, (index, *_) in enumerate(tubes) if index in by_id][::-1]
+    masks = np.array([mask_utils.decode(by_id[tubes[rank][0]]) for rank in order])
     return draw_frame(
         image,
-        masks=masks.reshape(-1, *image.shape[:2])[order],
+        masks=masks.reshape(-1, *image.shape[:2]),
         instances_ids=order,
         labels=[tubes[rank][1] for rank in order],
         scores=[tubes[rank][2] for rank in order],

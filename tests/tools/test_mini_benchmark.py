@@ -193,6 +193,21 @@ def test_what_stands_for_an_object_is_drawn():
     assert bench.tubes_to_draw([frame(), frame()]) == []
 
 
+def test_tracks_come_and_go():
+    """A tracker gives a score and a class for each frame, and some frames nothing."""
+    frames = [frame(), frame((7, 1, 0.9, 0, 8), (8, 2, 0.4, 12, 20))]
+    frames += [frame((8, 3, 0.8, 12, 20)), frame((9, 0, 0.45, 4, 6))]
+    drawn = bench.tubes_to_draw(frames)
+    assert [(index, label) for index, label, _ in drawn] == [(7, 1), (8, 3)]
+    assert [score for *_, score in drawn] == pytest.approx([0.9, 0.6])
+    image = np.full((8, 20, 3), 128, np.uint8)
+    empty, some = (
+        bench._draw_masks(image, one['pred_track_instances'], drawn, list('abcd'))
+        for one in frames[:2]
+    )
+    assert (empty == 128).all() and not (some == 128).all()
+
+
 def test_table_has_mean_and_spread():
     text = bench.format_table({'a': results(0.1, 0.2, 0.3), 'b': results(0.4)})
     lines = text.splitlines()
