@@ -48,12 +48,14 @@ class Family:
         twin: Of the one that learns from masks.
         page: Where the table goes.
         receipt: What it was made from.
+        min_score: Of what is drawn: of any class, or of one where boxes have one.
     """
 
     maskfree: str
     twin: str
     page: Path
     receipt: Path
+    min_score: float
 
     @property
     def rows(self) -> dict[str, str]:
@@ -74,18 +76,21 @@ FAMILIES = {
         twin='mask2former_r18_1xb6-1k_mini_masks',
         page=README,
         receipt=RECEIPTS / 'mini.json',
+        min_score=0.5,
     ),
     'masktrack-rcnn': Family(
         maskfree='maskfree-masktrack-rcnn_r18_1xb4-800i_mini',
         twin='masktrack-rcnn_r18_1xb4-800i_mini_masks',
         page=ROOT / 'configs' / 'maskfree_masktrack_rcnn' / 'README.md',
         receipt=RECEIPTS / 'mini_masktrack-rcnn.json',
+        min_score=0.25,
     ),
     'qdtrack': Family(
         maskfree='maskfree-qdtrack_r18_1xb4-800i_mini',
         twin='qdtrack_r18_1xb4-800i_mini_masks',
         page=ROOT / 'configs' / 'maskfree_qdtrack' / 'README.md',
         receipt=RECEIPTS / 'mini_qdtrack.json',
+        min_score=0.25,
     ),
 }
 SCORES = {
@@ -372,7 +377,7 @@ def demo(args: argparse.Namespace) -> None:
         run_all(run, threads=_threads(1), draw=True, echo=True, trunk=trunk)
         plot_curves(scalar_files(run), run.work_dir / 'curves.png')
     pictures = folder / 'comparison' / args.model
-    compare(runs, args.data, pictures)
+    compare(runs, args.data, pictures, min_score=family.min_score)
 
     print(f'\n{"learnt from":12}' + ''.join(f'{name:>10}' for name in SCORES))
     for name, run in runs.items():
@@ -393,7 +398,12 @@ def _folder(args: argparse.Namespace, name: str) -> Path:
 
 
 def compare(
-    runs: dict[str, Run], data_root: Path, out_dir: Path, *, num_clips: int = 12
+    runs: dict[str, Run],
+    data_root: Path,
+    out_dir: Path,
+    *,
+    min_score: float,
+    num_clips: int = 12,
 ) -> None:
     """Boxes in, masks out: the first test clips, drawn for every run.
 
@@ -417,7 +427,7 @@ def compare(
         tubes = {}
         for name, frames in predictions.items():
             video_frames = [frames[video['id'], t] for t in range(video['length'])]
-            tubes[name] = tubes_to_draw(video_frames)
+            tubes[name] = tubes_to_draw(video_frames, min_score=min_score)
         for t in spread(video['length'], 4):
             path = data_root / 'test' / 'JPEGImages' / video['file_names'][t]
             image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
