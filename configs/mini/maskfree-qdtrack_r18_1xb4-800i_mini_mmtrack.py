@@ -3,7 +3,7 @@ _base_ = [
     '../_base_/datasets/mini_mmtrack.py',
     '../_base_/models/maskfree-qdtrack_r18_mini.py',
     '../_base_/schedules/mini_800.py',
-    '../_base_/default_runtime.py',
+    '../_base_/mini_runtime.py',
 ]
 
 model = dict(
@@ -18,9 +18,4 @@ model = dict(
         ),
     ),
     tracker=dict(type='mmmaskfree.MMTrackQuasiDenseMaskTracker'),
-)
-default_hooks = dict(
-    logger=dict(interval=20),
-    # Minutes in all: whoever stops it should not start again.
-    checkpoint=dict(interval=200, max_keep_ckpts=1),
 )

@@ -1,5 +1,5 @@
 # A MaskTrack R-CNN small enough to learn from random weights in minutes on two cores:
-# mmdet's network with 64 channels instead of 256.
+# mmdet's network with fewer channels.
 channels = 48
 num_classes = 5
 strides = [4, 8, 16, 32]

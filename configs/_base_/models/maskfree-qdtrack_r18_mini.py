@@ -1,7 +1,7 @@
 # QDTrack with the mask head and the small network of the mini MaskTrack R-CNN.
 _base_ = './maskfree-masktrack-rcnn_r18_mini.py'
 
-channels = 48
+channels = _base_.channels
 
 model = dict(
     type='mmmaskfree.MaskFreeQDTrack',
