@@ -38,7 +38,7 @@ Data preprocessor -> head (set on every ``TrackDataSample``)
 Data preprocessor -> RoI head (set on every sample that a RoI head is called with)
     ``frame_cues``      list of :class:`FrameCues`: of the sample's own frame, then
         of its reference frame where the clip has one; for mmdet that sample is the
-        key frame's ``DetDataSample``
+        key frame's ``DetDataSample``, or that of a still image
 
 Head -> metric (on every ``DetDataSample``)
     ``pred_track_instances``: ``masks (K, h, w)`` bool at ``ori_shape``,
@@ -132,7 +132,8 @@ class FrameCues:
             raise KeyError(
                 'the samples carry no colour cues for RoI heads: set '
                 "model.data_preprocessor.type='mmmaskfree.MaskFreeTrackDataPreprocessor'"
-                ' and load clips of one key frame and at most one reference frame'
+                ' and load clips of one key frame and at most one reference frame; '
+                "for still images set 'mmmaskfree.MaskFreeDetDataPreprocessor'"
             )
         return [sample.frame_cues for sample in data_samples]
 

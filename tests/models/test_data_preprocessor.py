@@ -1,4 +1,4 @@
-"""Clips of bytes to normalised input and colour cues."""
+"""Clips and images of bytes to normalised input and colour cues."""
 
 import math
 
@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from mmdet.models.data_preprocessors import TrackDataPreprocessor
+import torch.nn.functional as F
+from mmdet.models.data_preprocessors import DetDataPreprocessor, TrackDataPreprocessor
+from mmdet.structures.bbox import HorizontalBoxes
 from skimage.color import rgb2lab
 
 from mmmaskfree.registry import MODELS
@@ -20,12 +22,9 @@ SETTINGS = dict(
 )
 
 
-def build(**overrides):
-    return MODELS.build(
-        dict(
-            type='mmmaskfree.MaskFreeTrackDataPreprocessor', **{**SETTINGS, **overrides}
-        )
-    )
+def build(kind='Track', **overrides):
+    name = f'mmmaskfree.MaskFree{kind}DataPreprocessor'
+    return MODELS.build(dict(type=name, **{**SETTINGS, **overrides}))
 
 
 def clips(*sizes, frames=2, masks=False):
@@ -154,9 +153,17 @@ def test_the_frames_are_not_written_to():
     assert torch.equal(data['inputs'][0], before)
 
 
-def test_channel_order_is_checked():
-    with pytest.raises(ValueError, match='channel_order must be rgb or bgr'):
-        build(channel_order='gbr')
+@pytest.mark.parametrize('kind', ['Track', 'Det'])
+@pytest.mark.parametrize('name', ['frame_order', 'channel_order'])
+def test_orders_are_checked(kind, name):
+    with pytest.raises(ValueError, match=f'{name} must be rgb or bgr'):
+        build(kind, **{name: 'gbr'})
+
+
+def test_frames_are_not_augmented_behind_their_colours():
+    augment = dict(type='BatchFixedSizePad', size=(96, 128))
+    with pytest.raises(ValueError, match='augment clips in the pipeline'):
+        build(batch_augments=[augment])
 
 
 @pytest.mark.parametrize(
@@ -183,3 +190,147 @@ def test_a_key_frame_knows_the_colours_and_objects_of_its_clip(keys, references,
         assert cue.stride == 2
         assert torch.equal(cue.boxes, sample[t].gt_instances.bboxes)
         assert torch.equal(cue.instances_ids, sample[t].gt_instances.instances_ids)
+
+
+# Still images ------------------------------------------------------------------
+
+
+def images(*sizes, masks=False):
+    data = clips(*sizes, frames=1, masks=masks)
+    return dict(
+        inputs=[clip[0] for clip in data['inputs']],
+        data_samples=[clip[0] for clip in data['data_samples']],
+    )
+
+
+def cues_of(data):
+    """Of each image, which has one."""
+    cues = [sample.frame_cues for sample in data['data_samples']]
+    assert all(len(own) == 1 for own in cues)
+    return [own for (own,) in cues]
+
+
+def check(cue, expected, stride=1):
+    """Colours and validity against Lab (h, w, 3) of what is not padding."""
+    h, w = expected.shape[:2]
+    assert cue.stride == stride
+    assert cue.lab.dtype == torch.float32
+    assert cue.lab.shape == (3, *cue.valid.shape)
+    lab = cue.lab.permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(lab[:h, :w], expected, atol=2e-3)
+    assert cue.valid[:h, :w].all() and cue.valid.sum() == h * w
+    assert (lab[~cue.valid.numpy()] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ('overrides', 'swap'),
+    [
+        ({}, True),
+        (dict(bgr_to_rgb=False), True),
+        (dict(mean=None, std=None), True),
+        (dict(pad_value=114), True),
+        (dict(channel_order='bgr'), False),
+        (dict(frame_order='rgb', bgr_to_rgb=False), False),
+        (dict(mask_stride=4), True),
+    ],
+)
+def test_colours_of_images(overrides, swap):
+    sizes = ((50, 75), (64, 96))
+    data = images(*sizes)
+    stride = overrides.get('mask_stride', 1)
+    expected = [oracle(image[None], stride, swap)[0] for image in data['inputs']]
+    data = build('Det', **overrides)(data, training=True)
+    for cue, lab, sample in zip(
+        cues_of(data), expected, data['data_samples'], strict=True
+    ):
+        check(cue, lab, stride)
+        assert cue.valid.shape == (64 // stride, 96 // stride)
+        assert cue.boxes.tolist() == sample.gt_instances.bboxes.tolist()
+        assert cue.instances_ids.tolist() == [0]
+
+
+def test_boxes_of_images_are_told_as_tensors():
+    data = images((32, 48))
+    objects = data['data_samples'][0].gt_instances
+    objects.bboxes = HorizontalBoxes(objects.bboxes)
+    (cue,) = cues_of(build('Det', boxtype2tensor=False)(data, training=True))
+    assert type(cue.boxes) is torch.Tensor
+    assert cue.boxes.tolist() == [[2, 3, 20, 17]]
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_images_and_their_samples_are_mmdet_s(training):
+    sizes = ((50, 75), (64, 96))
+    theirs = DetDataPreprocessor(**SETTINGS)(images(*sizes, masks=True), training)
+    ours = build('Det')(images(*sizes, masks=True), training)
+    assert torch.equal(ours['inputs'], theirs['inputs'])
+    for mine, wanted in zip(ours['data_samples'], theirs['data_samples'], strict=True):
+        assert ('frame_cues' in mine) == training
+        assert mine.metainfo == wanted.metainfo
+        assert torch.equal(mine.gt_instances.bboxes, wanted.gt_instances.bboxes)
+        masks = mine.gt_instances.masks.masks
+        assert (masks == wanted.gt_instances.masks.masks).all()
+
+
+def test_images_alone():
+    data = dict(images((64, 96)), data_samples=None)
+    for training in (True, False):
+        assert build('Det')(data, training)['data_samples'] is None
+
+
+def test_a_batch_that_is_resized(hub):
+    """mmdet's augment draws the size of the next batch, of one size here."""
+    resize = dict(type='BatchSyncRandomResize', random_size_range=(96, 96), interval=1)
+    model = build('Det', batch_augments=[resize])
+    hub.update_info('iter', 0)
+    (cue,) = cues_of(model(images((64, 96)), training=True))
+    assert cue.lab.shape == (3, 64, 96)
+    data = images((50, 75), (64, 96))
+    loaded = [image.float()[None] for image in data['inputs']]
+    data = model(data, training=True)
+    size = data['inputs'].shape[-2:]
+    assert size == (96, 128)
+    scale = torch.tensor([size[1] / 96, size[0] / 64] * 2)
+    for cue, image, sample in zip(
+        cues_of(data), loaded, data['data_samples'], strict=True
+    ):
+        # Padded with what the network has for zero, the mean colour.
+        padded = torch.tensor(SETTINGS['mean'])[[2, 1, 0], None, None].repeat(1, 64, 96)
+        padded[:, : image.shape[2], : image.shape[3]] = image
+        seen = F.interpolate(padded[None], size, mode='bilinear')
+        h, w = sample.img_shape
+        check(cue, oracle(seen[..., :h, :w], stride=1)[0])
+        torch.testing.assert_close(cue.boxes, torch.tensor([[2, 3, 20, 17]]) * scale)
+        assert torch.equal(cue.boxes, sample.gt_instances.bboxes)
+
+
+class Mixed(torch.nn.Module):
+    """Half of each image is the other image of the batch, objects and all."""
+
+    def forward(self, inputs, data_samples):
+        objects = [sample.gt_instances for sample in data_samples]
+        for sample in data_samples:
+            sample.gt_instances = objects[0].cat(objects)
+        return (inputs + inputs.flip(0)) / 2, data_samples
+
+
+def test_images_that_are_mixed():
+    data = images((64, 96), (64, 96))
+    first, second = data['inputs']
+    expected = oracle((first.float() + second.float())[None] / 2, stride=1)[0]
+    data = build('Det', batch_augments=[dict(type=Mixed)])(data, training=True)
+    for cue in cues_of(data):
+        check(cue, expected)
+        assert cue.boxes.tolist() == [[2, 3, 20, 17]] * 2
+        assert cue.instances_ids.tolist() == [0, 1]
+
+
+def test_a_batch_that_is_padded_further():
+    data = images((50, 75))
+    expected = oracle(data['inputs'][0][None], stride=1)[0]
+    pad = dict(type='BatchFixedSizePad', size=(96, 128), img_pad_value=3)
+    data = build('Det', batch_augments=[pad])(data, training=True)
+    assert data['inputs'].shape[-2:] == (96, 128)
+    (cue,) = cues_of(data)
+    assert cue.valid.shape == (96, 128)
+    check(cue, expected)

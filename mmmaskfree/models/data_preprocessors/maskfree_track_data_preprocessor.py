@@ -1,15 +1,11 @@
 """Clips of bytes to normalised input and colour cues."""
 
-import math
-
-import torch
-import torch.nn.functional as F
 from mmdet.models.data_preprocessors import TrackDataPreprocessor
-from torch import Tensor
 
-from mmmaskfree.ops import rgb_to_lab
 from mmmaskfree.registry import MODELS
 from mmmaskfree.structures import FrameCues
+
+from .cell_colors import CellColors
 
 
 @MODELS.register_module()
@@ -28,7 +24,12 @@ class MaskFreeTrackDataPreprocessor(TrackDataPreprocessor):
             business and does not matter here.
         channel_order: ``rgb``, or ``bgr`` to convert with red and blue swapped
             as the paper's released code does.
-        kwargs: As mmdet's ``TrackDataPreprocessor``.
+        kwargs: As mmdet's ``TrackDataPreprocessor``, but for ``batch_augments``: the
+            colours are those of the loaded frames.
+
+    Raises:
+        ValueError: An order is neither ``rgb`` nor ``bgr``, or there are
+            ``batch_augments``.
     """
 
     def __init__(
@@ -40,15 +41,13 @@ class MaskFreeTrackDataPreprocessor(TrackDataPreprocessor):
         **kwargs,
     ) -> None:
         super().__init__(*args, **kwargs)
-        for name, order in (
-            ('frame_order', frame_order),
-            ('channel_order', channel_order),
-        ):
-            if order not in ('rgb', 'bgr'):
-                raise ValueError(f'{name} must be rgb or bgr, got {order!r}')
+        if self.batch_augments is not None:
+            raise ValueError(
+                'batch_augments would change the frames and not their colours: '
+                'augment clips in the pipeline'
+            )
         self.mask_stride = mask_stride
-        self.frame_order = frame_order
-        self.channel_order = channel_order
+        self.color_cues = CellColors(mask_stride, frame_order, channel_order)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """See the class; ``data['inputs']`` is a list of (T, 3, H, W) clips."""
@@ -63,30 +62,3 @@ class MaskFreeTrackDataPreprocessor(TrackDataPreprocessor):
                 if frames is not None:
                     sample.get_key_frames()[0].frame_cues = frames
         return data
-
-    @torch.no_grad()
-    def color_cues(
-        self, clips: list[Tensor], padded_size: tuple[int, int]
-    ) -> tuple[Tensor, Tensor]:
-        """Lab of the mask cells of a batch.
-
-        Args:
-            clips: B clips (T, 3, H, W) as loaded, 0..255, without padding.
-            padded_size: Size of the batch's input.
-
-        Returns:
-            lab (B, T, 3, h, w) float32, 0 on padding, and valid (B, T, h, w) bool:
-            the whole cell lies in the image, so its mean colour is the image's.
-        """
-        stride = self.mask_stride
-        height, width = (math.ceil(side / stride) for side in padded_size)
-        colors, valid = [], []
-        for clip in clips:
-            cells = F.avg_pool2d(clip.float(), stride)
-            missing = (0, width - cells.shape[-1], 0, height - cells.shape[-2])
-            colors.append(F.pad(cells, missing))
-            valid.append(F.pad(torch.ones_like(cells[:, 0], dtype=torch.bool), missing))
-        rgb = torch.stack(colors)
-        if self.frame_order != self.channel_order:
-            rgb = rgb.flip(2)
-        return rgb_to_lab(rgb), torch.stack(valid)
