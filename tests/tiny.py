@@ -125,7 +125,7 @@ def batch(samples: list, *, size=SIZE, seed: int = 0) -> dict:
 def losses_of(model, data: dict) -> dict[str, torch.Tensor]:
     """One forward pass in training mode."""
     data = model.data_preprocessor(data, training=True)
-    return model.loss(**data)
+    return model(**data, mode='loss')
 
 
 def make_tracks(

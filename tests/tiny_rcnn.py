@@ -25,6 +25,17 @@ def config(supervision: dict | None = None, model: str = 'masktrack-rcnn') -> Co
     return cfg
 
 
+def image_config() -> Config:
+    """The detector of :func:`config` alone: Mask R-CNN, on still images."""
+    cfg = config()
+    preprocessor = cfg.model.data_preprocessor
+    preprocessor.type = 'mmmaskfree.MaskFreeDetDataPreprocessor'
+    del preprocessor['mask_stride']
+    cfg.model = cfg.model.detector
+    cfg.model.data_preprocessor = preprocessor
+    return cfg
+
+
 def key_and_reference(key: dict, reference: dict, *, masks: bool = False):
     """A clip; id -> box for each frame, the label is the id modulo 5."""
     ids = {**key, **reference}

@@ -1,15 +1,29 @@
 """RoI mask heads that learn from boxes, in crops of one and of two frames."""
 
+import json
+
+import cv2
 import numpy as np
 import pytest
 import tiny
 import torch
 from mmdet.models.task_modules.assigners import AssignResult
 from mmdet.models.task_modules.samplers import SamplingResult
-from mmdet.registry import MODELS
+from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config, ConfigDict
+from mmengine.dataset import pseudo_collate
+from mmengine.logging import MMLogger
 from mmengine.structures import InstanceData
-from tiny_rcnn import LEFT, LOW, RIGHT, config, key_and_reference, two_clips
+from tiny_rcnn import (
+    LEFT,
+    LOW,
+    RIGHT,
+    config,
+    image_config,
+    key_and_reference,
+    two_clips,
+)
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmmaskfree.models.roi_heads import geometry
 from mmmaskfree.models.roi_heads.geometry import (
@@ -17,6 +31,7 @@ from mmmaskfree.models.roi_heads.geometry import (
     crop_colors,
     relative_boxes,
 )
+from mmmaskfree.models.roi_heads.maskfree_roi_head import _same_tracks
 from mmmaskfree.ops import boxes_to_masks, clip_losses
 from mmmaskfree.structures import FrameCues
 
@@ -165,10 +180,13 @@ def test_cells_outside_of_the_image_are_not_valid():
 
 
 def colored_scene():
-    """Two images; in both frames each track is of a colour that tells its id."""
+    """Two images; in both frames each track is of a colour that tells its id.
+
+    Each reference frame also shows an id that the other image's key frame has.
+    """
     where = [
-        ({7: LEFT, 3: RIGHT, 5: LOW}, {9: LOW, 3: [40, 4, 84, 50], 7: [8, 12, 40, 52]}),
-        ({2: RIGHT}, {4: LEFT, 2: [44, 6, 84, 50]}),
+        ({7: LEFT, 3: RIGHT, 5: LOW}, {2: LOW, 3: [40, 4, 84, 50], 7: [8, 12, 40, 52]}),
+        ({2: RIGHT}, {5: LEFT, 2: [44, 6, 84, 50]}),
     ]
     cues = []
     for frames in where:
@@ -222,7 +240,7 @@ def mask_loss(roi_head, cues, results, reference):
 def sample_scene(cues):
     return [
         sampled(own.boxes, *proposals)
-        for (own, _), proposals in zip(cues, PROPOSALS, strict=True)
+        for (own, _), proposals in zip(cues, PROPOSALS[: len(cues)], strict=True)
     ]
 
 
@@ -405,19 +423,6 @@ def test_empty(first, second, kind):
         assert (losses['loss_projection'] > 0) == bool(first[0] or second[0])
 
 
-def test_images_without_a_reference_frame():
-    """As an image detector, which extracts features once."""
-    model = tiny.build_model(config())
-    clip = tiny.sample({1: (0, {0: LEFT})}, 1)
-    clip.set_metainfo(dict(key_frames_inds=[0], ref_frames_inds=[]))
-    data = model.data_preprocessor(tiny.batch([clip]), training=True)
-    samples = [clip[0] for clip in data['data_samples']]
-    losses = model.detector.loss(data['inputs'][:, 0], samples)
-    assert losses['loss_projection'] > 0
-    assert losses['loss_temporal'] == 0
-    assert losses['matched_pixels'] == 0
-
-
 def test_without_the_temporal_loss_any_detector_serves():
     cfg = config()
     cfg.model.detector.type = 'MaskRCNN'
@@ -482,13 +487,32 @@ def as_double(detector):
     )
 
 
+def as_grid(detector):
+    roi_head = detector.roi_head
+    roi_head.bbox_head.with_reg = False
+    roi_head.grid_roi_extractor = roi_head.mask_roi_extractor
+    roi_head.grid_head = dict(
+        type='GridHead',
+        num_convs=1,
+        in_channels=CHANNELS,
+        point_feat_channels=4,
+        norm_cfg=dict(type='GN', num_groups=9),
+    )
+    detector.train_cfg.rcnn.pos_radius = 1
+
+
 def as_pisa(detector):
     detector.train_cfg.rcnn.sampler.type = 'ScoreHLRSampler'  # it knows no other
 
 
 @pytest.mark.parametrize(
     ('name', 'change'),
-    [('Dynamic', as_dynamic), ('DoubleHead', as_double), ('PISA', as_pisa)],
+    [
+        ('Dynamic', as_dynamic),
+        ('DoubleHead', as_double),
+        ('Grid', as_grid),
+        ('PISA', as_pisa),
+    ],
 )
 def test_roi_heads_that_derive_from_the_standard_one(name, change):
     cfg = config()
@@ -499,9 +523,168 @@ def test_roi_heads_that_derive_from_the_standard_one(name, change):
     losses = tiny.losses_of(model, tiny.batch(two_clips()))
     assert all(losses[name] > 0 for name in MASK_LOSSES)
     backward(model, losses)
+    for frame in predictions(model):
+        assert len(frame) > 0
+        assert frame.masks.shape == (len(frame), *tiny.SIZE)
+
+
+class Nonzeros(TorchDispatchMode):
+    """Counts what a GPU would have to be waited for."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten.nonzero.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize('images', [1, 2])
+def test_the_tracks_of_a_batch_are_found_at_once(images):
+    cues = colored_scene()[:images]
+    with Nonzeros() as nonzeros:
+        rows, boxes = _same_tracks(cues, sample_scene(cues))
+    assert nonzeros.count == 1
+    first, *second = cues
+    assert rows.tolist() == [0, 1, 2, 4][: 3 + len(second)]
+    (_, other) = first
+    expected = [other.boxes[2], other.boxes[2], other.boxes[1]]
+    expected += [other.boxes[1] for _, other in second]
+    assert torch.equal(boxes, torch.stack(expected))
+
+
+def test_some_images_of_a_batch_without_a_reference_frame():
+    (first, _), second = colored_scene()
+    rows, boxes = _same_tracks([[first], second], sample_scene([[first, None], second]))
+    assert rows.tolist() == [4]
+    assert boxes.tolist() == [[44, 6, 84, 50]]
+
+
+# Still images -----------------------------------------------------------------
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """Loads a batch of COCO's form: boxes, no mask in the file, an empty image."""
+    objects = [(0, LEFT), (0, RIGHT), (1, LOW)]
+    annotations = [
+        dict(
+            id=i + 1,
+            image_id=image,
+            category_id=i + 1,
+            bbox=[x1, y1, x2 - x1, y2 - y1],
+            area=(x2 - x1) * (y2 - y1),
+            iscrowd=0,
+        )
+        for i, (image, (x1, y1, x2, y2)) in enumerate(objects)
+    ]
+    height, width = tiny.SIZE
+    frames = tiny.batch([tiny.sample({}, 1)] * 3)['inputs']
+    for i, (frame,) in enumerate(frames):
+        cv2.imwrite(str(tmp_path / f'{i}.png'), frame.permute(1, 2, 0).numpy())
+    names = [f'class {i}' for i in range(5)]
+    file = dict(
+        images=[
+            dict(id=i, file_name=f'{i}.png', height=height, width=width)
+            for i in range(len(frames))
+        ],
+        annotations=annotations,
+        categories=[dict(id=i + 1, name=name) for i, name in enumerate(names)],
+    )
+    (tmp_path / 'boxes.json').write_text(json.dumps(file))
+    dataset = DATASETS.build(
+        dict(
+            type='CocoDataset',
+            data_root=str(tmp_path),
+            ann_file='boxes.json',
+            data_prefix=dict(img=''),
+            metainfo=dict(classes=names),
+            pipeline=[
+                dict(type='LoadImageFromFile'),
+                dict(type='LoadAnnotations', with_bbox=True),
+                dict(type='Resize', scale=(144, 96), keep_ratio=True),
+                dict(type='PackDetInputs'),
+            ],
+        )
+    )
+    return lambda: pseudo_collate([dataset[i] for i in range(len(dataset))])
+
+
+@pytest.mark.parametrize('temporal', [True, False])
+@pytest.mark.parametrize('detector', ['mmmaskfree.MaskFreeMaskRCNN', 'MaskRCNN'])
+def test_mask_rcnn_on_images_with_boxes_alone(coco, detector, temporal):
+    cfg = image_config()
+    cfg.model.type = detector
+    if not temporal:
+        cfg.model.roi_head.mask_head.supervision.loss_temporal = None
+    model = tiny.build_model(cfg)
+    batch = coco()
+    assert not any('masks' in each.gt_instances for each in batch['data_samples'])
+    losses = tiny.losses_of(model, batch)
+    expected = (OTHER_LOSSES | MASK_LOSSES) - {'loss_match'}
+    if temporal:
+        # There is no frame to compare with.
+        assert losses['loss_temporal'] == losses['matched_pixels'] == 0
+    else:
+        expected -= {'loss_temporal'}
+    assert {name for name in losses if 'loss' in name} == expected
+    for name in expected - {'loss_temporal'}:
+        # mmdet gives some as lists over the levels of the pyramid.
+        value = losses[name]
+        value = sum(value) if isinstance(value, list) else value
+        assert value.isfinite() and value > 0
+    backward(model, losses)
+
+    model.eval()
+    for sample in model.test_step(coco()):
+        found = sample.pred_instances
+        assert len(found) > 0
+        assert found.masks.shape == (len(found), *tiny.SIZE)
+
+
+def test_the_features_of_a_step_without_losses_are_dropped(coco):
+    model = tiny.build_model(image_config())
+    kept = model.roi_head._features
+    data = model.data_preprocessor(coco(), training=True)
+    model(**data, mode='tensor')
+    assert not kept
+    rpn_head_loss = model.rpn_head.loss_and_predict
+    model.rpn_head.loss_and_predict = None  # a step that fails halfway
+    for _ in range(3):
+        with pytest.raises(TypeError):
+            model(**data, mode='loss')
+    assert len(kept) == 2
+    model.rpn_head.loss_and_predict = rpn_head_loss
+    model(**data, mode='loss')
+    assert not kept
 
 
 # Slips of a config ------------------------------------------------------------
+
+
+def test_colours_of_cells_are_warned_of_once(coco, tmp_path):
+    cfg = image_config()
+    cfg.model.data_preprocessor.mask_stride = 4
+    model = tiny.build_model(cfg)
+    file = tmp_path / 'log'
+    logger = MMLogger.get_instance('test-roi-heads', log_file=str(file))
+    try:
+        for _ in range(2):
+            losses = tiny.losses_of(model, coco())
+            assert losses['loss_projection'] > 0
+    finally:
+        for handler in logger.handlers:
+            handler.close()
+        MMLogger._instance_dict.pop('test-roi-heads')
+    assert file.read_text().count('model.data_preprocessor.mask_stride=1') == 1
+
+
+def test_images_without_colours_name_both_preprocessors(coco):
+    cfg = image_config()
+    cfg.model.data_preprocessor.type = 'DetDataPreprocessor'
+    model = tiny.build_model(cfg)
+    with pytest.raises(KeyError, match='MaskFreeTrackDataPreprocessor') as error:
+        tiny.losses_of(model, coco())
+    assert 'mmmaskfree.MaskFreeDetDataPreprocessor' in str(error.value)
 
 
 def test_a_detector_that_tells_no_reference_features():

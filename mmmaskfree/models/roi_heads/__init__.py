@@ -2,6 +2,7 @@ from .maskfree_fcn_mask_head import MaskFreeFCNMaskHead, RoIClips
 from .maskfree_roi_head import (
     MaskFreeDoubleHeadRoIHead,
     MaskFreeDynamicRoIHead,
+    MaskFreeGridRoIHead,
     MaskFreePISARoIHead,
     MaskFreeRoIHeadMixin,
     MaskFreeStandardRoIHead,
@@ -11,6 +12,7 @@ __all__ = [
     'MaskFreeDoubleHeadRoIHead',
     'MaskFreeDynamicRoIHead',
     'MaskFreeFCNMaskHead',
+    'MaskFreeGridRoIHead',
     'MaskFreePISARoIHead',
     'MaskFreeRoIHeadMixin',
     'MaskFreeStandardRoIHead',

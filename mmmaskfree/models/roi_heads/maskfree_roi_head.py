@@ -4,7 +4,8 @@ mmdet calls a RoI head with the features and samples of key frames, and a mask h
 with neither. Two things get past that:
 
 - The data preprocessor leaves the colours and objects of the key frame and of its
-  reference frame on the key frame's sample (``frame_cues``).
+  reference frame on the key frame's sample (``frame_cues``). A still image is a key
+  frame without a reference: it has no part in the temporal loss.
 - :class:`MaskFreeMaskRCNN`, the detector, tells its RoI head all features that it
   extracts. A host (mmdet's or mmtrack's MaskTrackRCNN, QDTrack) extracts those of the
   key frames and those of the reference frames and calls the RoI head with the former;
@@ -16,6 +17,7 @@ reference frame too, ``B`` images, ``h, w`` cells of a mask.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,12 +26,14 @@ import torch
 from mmdet.models.roi_heads import (
     DoubleHeadRoIHead,
     DynamicRoIHead,
+    GridRoIHead,
     PISARoIHead,
     StandardRoIHead,
 )
 from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox2roi, get_box_tensor
+from mmengine.logging import print_log
 from mmengine.structures import InstanceData
 from torch import Tensor
 
@@ -45,8 +49,20 @@ Features = tuple[Tensor, ...]
 class MaskFreeRoIHeadMixin:
     """Put before ``StandardRoIHead``, or a class that derives from it.
 
-    Not for RoI heads that learn something else from masks (``PointRendRoIHead``,
-    ``MaskScoringRoIHead``): only the mask head's losses are computed here.
+    It replaces ``mask_loss``, and relies on ``loss(x, proposals, samples)`` calling it
+    and on ``predict`` keeping the masks. Of mmdet's and mmtrack's RoI heads that is
+    true of ``StandardRoIHead``, ``DoubleHeadRoIHead``, ``DynamicRoIHead``,
+    ``GridRoIHead`` and ``PISARoIHead``, which are registered below. It is not for:
+
+    - ``PointRendRoIHead`` and ``MaskScoringRoIHead``, whose own ``mask_loss`` teaches a
+      point head or a mask IoU head from masks too: nothing would teach that head.
+    - ``MultiInstanceRoIHead``, which computes no mask loss.
+    - ``TridentRoIHead``, which drops the masks where it merges its branches.
+    - mmtrack's ``SelsaRoIHead``, whose ``loss`` and ``predict`` are also handed the
+      features and proposals of reference images.
+    - ``CascadeRoIHead`` and what derives from it (``HybridTaskCascadeRoIHead``,
+      ``SCNetRoIHead``, ``SparseRoIHead``): they have a mask head for each stage and are
+      no ``StandardRoIHead``.
 
     In prediction nothing but the size of the mask head's RoIs differs from mmdet.
     """
@@ -72,8 +88,18 @@ class MaskFreeRoIHeadMixin:
             )
 
     def remember(self, features: Features) -> None:
-        """Told by the detector which features it extracts, in training."""
+        """Told by the detector which features it extracts, in training.
+
+        They are kept until the losses are computed. Should that never happen, as when
+        a step ends in an exception, it is those of two calls at most, and the next
+        step takes their place.
+        """
         self._features.append(features)
+
+    def forward(self, *args, **kwargs) -> tuple:
+        """As the base's: raw outputs, after which there are no losses."""
+        self._features.clear()
+        return super().forward(*args, **kwargs)
 
     def loss(
         self,
@@ -141,7 +167,7 @@ class MaskFreeRoIHeadMixin:
                 ),
             )
         else:
-            cues = FrameCues.of_samples(self._samples)
+            cues = self._cues()
             positives = self._colored(positives, rois, [own for own, *_ in cues])
             if self.mask_head.learns_from_pairs:
                 rows, ref_boxes = _same_tracks(cues, sampling_results)
@@ -155,6 +181,21 @@ class MaskFreeRoIHeadMixin:
                 )
         results['loss_mask'] = self.mask_head.loss(positives, pairs)
         return results
+
+    def _cues(self) -> list[list[FrameCues]]:
+        """What the data preprocessor left; warns where its cells are no pixels."""
+        cues = FrameCues.of_samples(self._samples)
+        stride = cues[0][0].stride
+        if stride > 1:
+            # In each step: mmengine's logger shows the same warning once.
+            print_log(
+                f'RoI heads are given colours of {stride} x {stride} px, which they '
+                'average once more, to cells of their own: set '
+                'model.data_preprocessor.mask_stride=1',
+                'current',
+                logging.WARNING,
+            )
+        return cues
 
     def _clips(
         self, mask_preds: Tensor, labels: Tensor, boxes: Tensor, rois: Tensor
@@ -273,19 +314,24 @@ def _same_tracks(
         rows (M,) long, among the positives of the batch in order, and the boxes (M, 4)
         of their tracks in the reference frames.
     """
-    device = sampling_results[0].pos_priors.device
-    rows = [torch.zeros(0, dtype=torch.long, device=device)]
-    boxes = [sampling_results[0].pos_priors.new_zeros((0, 4))]
-    first = 0
-    for (own, *references), result in zip(cues, sampling_results, strict=True):
+    # One comparison for the batch: `nonzero` waits for the device.
+    ids, images = [], []
+    ref_ids, ref_images, ref_boxes = [], [], []
+    for image, ((own, *references), result) in enumerate(
+        zip(cues, sampling_results, strict=True)
+    ):
+        ids.append(own.instances_ids[result.pos_assigned_gt_inds])
+        images.append(torch.full_like(ids[-1], image))
         for reference in references:
-            ids = own.instances_ids[result.pos_assigned_gt_inds]
-            same = ids[:, None] == reference.instances_ids  # (p, objects)
-            row, column = same.nonzero(as_tuple=True)
-            rows.append(first + row)
-            boxes.append(reference.boxes[column])
-        first += len(result.pos_priors)
-    return torch.cat(rows), torch.cat(boxes)
+            ref_ids.append(reference.instances_ids)
+            ref_images.append(torch.full_like(ref_ids[-1], image))
+            ref_boxes.append(reference.boxes)
+    if not ref_ids:
+        return sampling_results[0].pos_assigned_gt_inds[:0], cues[0][0].boxes[:0]
+    same = torch.cat(ids)[:, None] == torch.cat(ref_ids)
+    same &= torch.cat(images)[:, None] == torch.cat(ref_images)  # (P, objects)
+    rows, columns = same.nonzero(as_tuple=True)
+    return rows, torch.cat(ref_boxes)[columns]
 
 
 def _as_jittered(rois: Tensor, boxes: Tensor, ref_boxes: Tensor) -> Tensor:
@@ -319,6 +365,11 @@ class MaskFreeDoubleHeadRoIHead(MaskFreeRoIHeadMixin, DoubleHeadRoIHead):
 @MODELS.register_module()
 class MaskFreeDynamicRoIHead(MaskFreeRoIHeadMixin, DynamicRoIHead):
     """Thresholds of the box head follow the proposals."""
+
+
+@MODELS.register_module()
+class MaskFreeGridRoIHead(MaskFreeRoIHeadMixin, GridRoIHead):
+    """Boxes are found by the points of a grid."""
 
 
 @MODELS.register_module()
