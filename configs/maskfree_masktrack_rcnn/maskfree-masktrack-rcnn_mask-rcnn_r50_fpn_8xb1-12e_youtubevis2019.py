@@ -2,6 +2,7 @@
 _base_ = [
     'mmdet::masktrack_rcnn/masktrack-rcnn_mask-rcnn_r50_fpn_8xb1-12e_youtubevis2019.py',
     '../_base_/datasets/vis_pairs.py',
+    '../_base_/models/boxes_teach_rois.py',
 ]
 
 # Often changed ----------------------------------------------------------------
@@ -27,35 +28,7 @@ model = dict(
         type='mmmaskfree.MaskFreeMaskRCNN',
         roi_head=dict(
             type='mmmaskfree.MaskFreeStandardRoIHead',
-            mask_head=dict(
-                type='mmmaskfree.MaskFreeFCNMaskHead',
-                roi_scale=1.5,
-                # lambda_proj, lambda_pair and lambda_temp of the paper: the mask loss
-                # of Mask R-CNN has the weight 1.
-                supervision=dict(
-                    type='mmmaskfree.MaskFreeSupervision',
-                    loss_projection=dict(
-                        type='mmmaskfree.BoxProjectionLoss', loss_weight=1.0
-                    ),
-                    loss_pairwise=dict(
-                        type='mmmaskfree.ColorPairwiseLoss',
-                        loss_weight=1.0,
-                        dilation=2,
-                        color_threshold=0.3,
-                    ),
-                    # In cells of a RoI, 28 of which span 1.5 boxes.
-                    loss_temporal=dict(
-                        type='mmmaskfree.TKLoss',
-                        loss_weight=0.1,
-                        radius=5,  # R
-                        dilation=3,
-                        patch_size=3,  # N
-                        topk=5,  # K
-                        match_threshold=0.05,  # D
-                        warmup_iters=200,
-                    ),
-                ),
-            ),
+            mask_head=_base_.roi_mask_head,
         ),
     ),
 )

@@ -2,6 +2,8 @@
 _base_ = [
     'mmdet::qdtrack/qdtrack_faster-rcnn_r50_fpn_4e_base.py',
     '../_base_/datasets/vis_pairs.py',
+    '../_base_/models/qdtrack_with_masks.py',
+    '../_base_/schedules/two_stage_12e.py',
 ]
 
 # Often changed ----------------------------------------------------------------
@@ -15,7 +17,6 @@ valid_ann_file = 'valid.json'
 max_epochs = 12
 base_lr = 0.02  # for 16 pairs of frames
 batch_size = 2  # pairs on each of 8 GPUs; --auto-scale-lr for fewer
-num_classes = 40
 
 # Model ------------------------------------------------------------------------
 # Initial weights: COCO instances, learned with masks. No mask of a video is ever read.
@@ -26,46 +27,7 @@ model = dict(
         type='mmmaskfree.MaskFreeTrackDataPreprocessor',
         mask_stride=1,  # RoIs are averaged from pixels, to cells of their own size
     ),
-    detector=dict(
-        type='mmmaskfree.MaskFreeMaskRCNN',
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='https://download.openmmlab.com/mmdetection/v2.0/mask_rcnn/'
-            'mask_rcnn_r50_caffe_fpn_mstrain-poly_3x_coco/'
-            'mask_rcnn_r50_caffe_fpn_mstrain-poly_3x_coco_bbox_mAP-0.408__'
-            'segm_mAP-0.37_20200504_163245-42aa3d00.pth',
-        ),
-        roi_head=dict(
-            type='mmmaskfree.MaskFreeStandardRoIHead',
-            bbox_head=dict(num_classes=num_classes),
-            mask_roi_extractor=dict(
-                type='SingleRoIExtractor',
-                roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=0),
-                out_channels=256,
-                featmap_strides=[4, 8, 16, 32],
-            ),
-            mask_head=dict(
-                type='mmmaskfree.MaskFreeFCNMaskHead',
-                num_convs=4,
-                in_channels=256,
-                conv_out_channels=256,
-                num_classes=num_classes,
-                roi_scale=1.5,
-                # lambda_proj, lambda_pair and lambda_temp of the paper.
-                supervision=dict(
-                    type='mmmaskfree.MaskFreeSupervision',
-                    loss_projection=dict(
-                        type='mmmaskfree.BoxProjectionLoss', loss_weight=1.0
-                    ),
-                    loss_pairwise=dict(
-                        type='mmmaskfree.ColorPairwiseLoss', loss_weight=1.0
-                    ),
-                    loss_temporal=dict(type='mmmaskfree.TKLoss', loss_weight=0.1),
-                ),
-            ),
-        ),
-        test_cfg=dict(rcnn=dict(mask_thr_binary=0.5)),
-    ),
+    detector=_base_.detector_with_masks,
     tracker=dict(
         _delete_=True,
         type='mmmaskfree.QuasiDenseMaskTracker',
@@ -119,23 +81,7 @@ test_evaluator = val_evaluator
 # mmdet's base has the rest: SGD, gradients clipped to a norm of 35.
 optim_wrapper = dict(optimizer=dict(lr=base_lr))
 auto_scale_lr = dict(enable=False, base_batch_size=16)
-param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=0.001,
-        by_epoch=False,
-        begin=0,
-        end=1000,
-    ),
-    dict(
-        type='MultiStepLR',
-        begin=0,
-        end=max_epochs,
-        by_epoch=True,
-        milestones=[8, 11],
-        gamma=0.1,
-    ),
-]
+param_scheduler = _base_.steps_12e
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 
 default_hooks = dict(

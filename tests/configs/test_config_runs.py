@@ -42,7 +42,7 @@ def small_frames(pipeline: list) -> None:
         small_frames(step.get('transforms', []))
         if step['type'] == 'RandomChoiceResize':
             step['scales'] = [(WIDTH, HEIGHT), (3 * WIDTH // 2, 3 * HEIGHT // 2)]
-        elif step['type'] == 'Resize':
+        elif step['type'] in ('Resize', 'mmdet.Resize'):
             step['scale'] = (WIDTH, HEIGHT)
 
 
@@ -54,7 +54,7 @@ def mask_head(model: dict) -> dict:
 
 
 def narrow(model: dict) -> None:
-    """A backbone of a quarter of its channels, Swin also of fewer blocks."""
+    """A quarter of the channels in the backbone, fewer blocks in Swin, fewer RoIs."""
     without_weights(model)
     detector = model.get('detector', model)
     backbone = detector.backbone
@@ -67,6 +67,8 @@ def narrow(model: dict) -> None:
         detector.roi_head.bbox_head.fc_out_channels = 32
         model.track_head.embed_head.fc_out_channels = 32
         detector.test_cfg.rcnn.max_per_img = 10
+        for proposals in (detector.train_cfg.rpn_proposal, detector.test_cfg.rpn):
+            proposals.max_per_img = min(proposals.max_per_img, 200)
     first = detector.neck if 'neck' in detector else model.track_head
     first.in_channels = [channels // 4 for channels in first.in_channels]
     supervision = mask_head(model).get('supervision', {})
@@ -137,7 +139,8 @@ def test_config_trains_and_predicts(path, tmp_path, mmdet_scope, request):
 
     # The pipeline: clips, each of one size, cut from one video.
     ((data, losses),) = history
-    num_frames = cfg.get('num_frames')
+    sampler = cfg.train_dataloader.dataset.get('ref_img_sampler')  # mmtrack's
+    num_frames = 1 + sampler.num_ref_imgs if sampler else cfg.num_frames
     clips = clips_of(data)
     assert len(clips) == cfg.train_dataloader.batch_size
     for clip, sample in clips:

@@ -1,11 +1,11 @@
 """What the configs say: the recipe's numbers, and what tells them apart."""
 
 import functools
+import importlib.util
 from collections import Counter
 from pathlib import Path
 
 import config_trees
-import mmdet
 import pytest
 import torch
 from config_trees import CONFIGS, shipped
@@ -90,9 +90,14 @@ def changed(a: Config, b: Config) -> dict[str, tuple]:
     }
 
 
+def host_config(host: str, path: str) -> Config:
+    """A config of mmdet's or mmtrack's, which is found without being imported."""
+    (package,) = importlib.util.find_spec(host).submodule_search_locations
+    return config_trees.load(Path(package) / '.mim' / 'configs' / f'{path}.py')
+
+
 def mmdet_config(name: str) -> Config:
-    folder = Path(mmdet.__file__).parent / '.mim' / 'configs' / 'mask2former_vis'
-    return config_trees.load(folder / f'{name}.py')
+    return host_config('mmdet', f'mask2former_vis/{name}')
 
 
 def transforms(pipeline: list) -> dict[str, dict]:
@@ -399,47 +404,148 @@ def test_options_of_the_readme_change_what_they_say(mmdet_scope):
 # MaskTrack R-CNN ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize('data', ['youtubevis2019', 'youtubevis2021'])
-@pytest.mark.parametrize('name', ['r50', 'r101', 'x101'])
-def test_masktrack_rcnn_is_mmdet_s_but_for_what_teaches(name, data):
-    stem = f'masktrack-rcnn_mask-rcnn_{name}_fpn_8xb1-12e_{data}'
-    folder = Path(mmdet.__file__).parent / '.mim' / 'configs' / 'masktrack_rcnn'
-    theirs = config_trees.load(folder / f'{stem}.py')
-    ours = config_trees.load(MASKTRACK / f'maskfree-{stem}.py')
-    roi_head = 'model.detector.roi_head'
+HOSTS = {
+    'mmdet': ('masktrack_rcnn', ''),
+    'mmtrack': ('vis/masktrack_rcnn', '_mmtrack'),
+}
+
+
+def changed_in_training(ours: Config, theirs: Config) -> set[str]:
+    """Where network, schedule and sampling differ, but for the supervision."""
     compared = ('model.', 'optim_wrapper.', 'param_scheduler.', 'train_cfg.')
-    compared += ('train_dataloader.sampler.', 'train_dataloader.batch_size')
-    assert {
+    compared += ('train_dataloader.sampler.', 'train_dataloader.batch_s')
+    return {
         key
         for key in changed(ours, theirs)
         if key.startswith(compared)
-        and not key.startswith(f'{roi_head}.mask_head.supervision.')
+        and '.mask_head.supervision.' not in key
         and not key.endswith('_scope_')
-    } == {
+    }
+
+
+@pytest.mark.parametrize('data', ['youtubevis2019', 'youtubevis2021'])
+@pytest.mark.parametrize('name', ['r50', 'r101', 'x101'])
+@pytest.mark.parametrize('host', HOSTS)
+def test_masktrack_rcnn_is_the_host_s_but_for_what_teaches(host, name, data):
+    stem = f'masktrack-rcnn_mask-rcnn_{name}_fpn_8xb1-12e_{data}'
+    folder, suffix = HOSTS[host]
+    theirs = host_config(host, f'{folder}/{stem}')
+    ours = config_trees.load(MASKTRACK / f'maskfree-{stem}{suffix}.py')
+    roi_head = 'model.detector.roi_head'
+    assert changed_in_training(ours, theirs) == {
         'model.data_preprocessor.type',
         'model.data_preprocessor.mask_stride',
         'model.detector.type',
         f'{roi_head}.type',
         f'{roi_head}.mask_head.type',
         f'{roi_head}.mask_head.roi_scale',
-        'train_cfg.val_begin',  # mmdet's never evaluates
+        'train_cfg.val_begin',  # neither host evaluates
     }
 
 
+@pytest.mark.parametrize('data', ['youtubevis2019', 'youtubevis2021'])
+def test_qdtrack_of_mmtrack_is_the_host_s_but_for_masks_and_schedule(data):
+    stem = 'qdtrack_mask-rcnn_r50_fpn_8xb2-12e'
+    theirs = host_config('mmtrack', 'mot/qdtrack/qdtrack_faster-rcnn_r50_fpn_4e_base')
+    ours = config_trees.load(QDTRACK / f'maskfree-{stem}_{data}_mmtrack.py')
+    assert theirs.model.data_preprocessor.bgr_to_rgb
+    roi_head = 'model.detector.roi_head'
+    keys = changed_in_training(ours, theirs)
+    schedule = ('param_scheduler.', 'train_cfg.', 'train_dataloader.')
+    apart = (*schedule, f'{roi_head}.mask_', 'model.tracker.')
+    assert {key for key in keys if not key.startswith(apart)} == {
+        'model.type',
+        'model.freeze',
+        'model.data_preprocessor.type',
+        'model.data_preprocessor.mask_stride',
+        'model.data_preprocessor.bgr_to_rgb',
+        'model.detector.type',
+        'model.detector.init_cfg.checkpoint',
+        'model.detector.test_cfg.rcnn.mask_thr_binary',
+        f'{roi_head}.type',
+        f'{roi_head}.bbox_head.num_classes',
+    }
+
+
+def two_stage() -> list[Path]:
+    """Configs of MaskTrack R-CNN and QDTrack."""
+    return [*MASKTRACK.glob('*.py'), *QDTRACK.glob('*.py')]
+
+
+def of_mmtrack(path: Path) -> bool:
+    return path.stem.endswith('_mmtrack')
+
+
+def test_both_hosts_learn_alike():
+    """The same losses, RoIs, channels, steps and frames for each data set."""
+    paths = [path for path in two_stage() if of_mmtrack(path)]
+    assert len(paths) == 8
+    for path in paths:
+        theirs = config_trees.load(path)
+        ours = config_trees.load(path.with_stem(path.stem.removesuffix('_mmtrack')))
+
+        def same(*keys, of, ours=ours, theirs=theirs):
+            for key in keys:
+                got, want = (flat(of(cfg)[key]) for cfg in (theirs, ours))
+                unlike = {leaf for leaf, _ in got.items() ^ want.items()}
+                assert {
+                    leaf for leaf in unlike if not leaf.endswith('_scope_')
+                } == set()
+
+        same(
+            'mask_head',
+            'mask_roi_extractor',
+            of=lambda cfg: cfg.model.detector.roi_head,
+        )
+        same('init_cfg', of=lambda cfg: cfg.model.detector)
+        same(
+            *('mean', 'std', 'bgr_to_rgb', 'pad_size_divisor', 'mask_stride'),
+            of=lambda cfg: cfg.model.data_preprocessor,
+        )
+        same('optimizer', 'clip_grad', of=lambda cfg: cfg.optim_wrapper)
+        same('max_epochs', of=lambda cfg: cfg.train_cfg)
+        same('auto_scale_lr', 'randomness', of=lambda cfg: cfg)
+        same('log_metric_by_epoch', of=lambda cfg: cfg.default_hooks.logger)
+        assert theirs.default_hooks.logger.log_metric_by_epoch is False
+        for split in ('train_dataloader', 'val_dataloader'):
+            same(
+                *('data_root', 'dataset_version', 'ann_file', 'data_prefix'),
+                of=lambda cfg, split=split: cfg[split].dataset,
+            )
+        for name in ('train_pipeline', 'test_pipeline'):
+            steps = transforms(ours[name]), transforms(theirs[name])
+            for step in ('Resize', 'RandomFlip'):
+                if step in steps[0]:
+                    host_s = dict(steps[1][f'mmdet.{step}'], type=step)
+                    host_s.pop('_scope_', None)
+                    assert host_s == steps[0][step]
+
+
 def test_two_stage_models_read_no_masks_and_neighbouring_frames():
-    for path in [*MASKTRACK.glob('*.py'), *QDTRACK.glob('*.py')]:
+    for path in two_stage():
         cfg = config_trees.load(path)
         assert cfg.train_pipeline == cfg.train_dataloader.dataset.pipeline
         assert cfg.test_pipeline == cfg.val_dataloader.dataset.pipeline
         assert cfg.test_dataloader == cfg.val_dataloader
         train = transforms(cfg.train_pipeline)
-        assert train['mmmaskfree.ClipSample']['num_frames'] == cfg.num_frames == 2
-        assert train['mmmaskfree.ClipSample']['frame_range'] == 5
+        assert train['TransformBroadcaster']['share_random_params']
         assert train['LoadTrackAnnotations']['with_mask'] is False
         assert 'LoadTrackAnnotations' not in transforms(cfg.test_pipeline)
+        if of_mmtrack(path):
+            pair = cfg.train_dataloader.dataset.ref_img_sampler
+            assert pair == dict(
+                num_ref_imgs=1, frame_range=5, filter_key_img=True, method='uniform'
+            )
+            assert cfg.val_evaluator.type == 'mmmaskfree.MMTrackYouTubeVISMetric'
+        else:
+            assert train['mmmaskfree.ClipSample']['num_frames'] == cfg.num_frames == 2
+            assert train['mmmaskfree.ClipSample']['frame_range'] == 5
+            assert cfg.val_evaluator.type == 'mmmaskfree.YouTubeVISMetric'
+        version = path.stem.removesuffix('_mmtrack')[-4:]
         for loader in (cfg.train_dataloader, cfg.val_dataloader):
+            assert loader.dataset.type == cfg.dataset_type
             assert loader.dataset.data_root == cfg.data_root
-            assert loader.dataset.dataset_version == path.stem[-4:]
+            assert loader.dataset.dataset_version == version
 
 
 @pytest.mark.parametrize('model', ['masktrack-rcnn', 'qdtrack'])
