@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.hooks import Hook
+from mmengine.structures import BaseDataElement
 
 from mmmaskfree.registry import HOOKS
 
@@ -24,7 +25,8 @@ class MaskFreeVisualizationHook(Hook):
     with ``<out>`` = ``<work_dir>/<timestamp>/<out_dir>``; a validation during
     training adds ``iter_<n>``. Predicted masks are filled in the colours of
     their tracks, the annotation's boxes are dashed. Each process draws the
-    videos that it predicted.
+    videos that it predicted: those of mmdet's models, and of mmtrack's, whose
+    frames come one by one and are kept until their video is whole.
 
     Args:
         draw: Draw at all.
@@ -73,6 +75,7 @@ class MaskFreeVisualizationHook(Hook):
         self.backend_args = backend_args
         self._seen = 0
         self._written: set[str] = set()
+        self._gathered: dict[int, dict[int, BaseDataElement]] = {}
 
     def before_val_epoch(self, runner) -> None:
         self._start()
@@ -95,25 +98,67 @@ class MaskFreeVisualizationHook(Hook):
             out = Path(runner.work_dir, runner.timestamp, folder)
             self._draw_batch(runner.test_dataloader.dataset, outputs, out)
 
+    def after_val_epoch(self, runner, metrics=None) -> None:
+        self._finish(runner)
+
+    def after_test_epoch(self, runner, metrics=None) -> None:
+        self._finish(runner)
+
     def _start(self) -> None:
         self._seen = 0
         self._written = set()
+        self._gathered = {}
+
+    def _finish(self, runner) -> None:
+        """Say which videos were not drawn because frames of them never came."""
+        for frames in self._gathered.values():
+            first = next(iter(frames.values()))
+            runner.logger.warning(
+                f'Video {video_name(first)} is not drawn: {len(frames)} of its '
+                f'{first.video_length} frames came to this process. '
+                'mmtrack.VideoSampler gives whole videos.'
+            )
+        self._gathered = {}
+
+    @property
+    def _full(self) -> bool:
+        return self.max_videos is not None and len(self._written) >= self.max_videos
 
     def _draw_batch(self, dataset, outputs: Sequence, out: Path) -> None:
-        for track_sample in outputs:
+        for sample in outputs:
+            if self._full:
+                self._gathered = {}
+                return
+            frames = self._whole_video(sample)
+            if frames is None:
+                continue
             due = self._seen % self.interval == 0
             self._seen += 1
-            full = self.max_videos is not None and len(self._written) >= self.max_videos
-            if due and not full:
-                self._draw_video(track_sample, dataset.metainfo.get('classes'), out)
+            if due:
+                self._draw_video(frames, dataset.metainfo.get('classes'), out)
 
-    def _draw_video(self, track_sample, classes, out: Path) -> None:
-        samples = [track_sample[t] for t in range(len(track_sample))]
+    def _whole_video(self, sample) -> list[BaseDataElement] | None:
+        """The frames of a video in order; None while some are still to come."""
+        if 'video_data_samples' in sample:
+            return list(sample.video_data_samples)
+        # Of a frame only what is drawn is kept: a long video has many masks.
+        tracks = sample.pred_track_instances.cpu()
+        frames = self._gathered.setdefault(sample.video_id, {})
+        frames[sample.frame_id] = BaseDataElement(
+            metainfo=sample.metainfo,
+            pred_track_instances=tracks[tracks.scores >= self.score_thr],
+        )
+        if len(frames) < sample.video_length:
+            return None
+        del self._gathered[sample.video_id]
+        return [frames[t] for t in sorted(frames)]
+
+    def _draw_video(self, samples: list[BaseDataElement], classes, out: Path) -> None:
         name = video_name(samples[0])
         if name in self._written:
             raise RuntimeError(
-                f'Video {name} came twice in one pass: the hook draws whole videos, '
-                'one TrackDataSample each, not single frames.'
+                f'Video {name} came twice in one pass: a TrackDataSample must hold '
+                'a whole video, which mmdet.TrackImgSampler takes apart.'
             )
         self._written.add(name)
         if self.video:
@@ -151,7 +196,7 @@ def video_name(sample) -> str:
     """Name of a frame's video, unique in a data set: ``<frame folder>_<video id>``.
 
     Args:
-        sample: ``DetDataSample`` with ``img_path`` and ``video_id``.
+        sample: Has ``img_path`` and ``video_id``.
 
     >>> from types import SimpleNamespace
     >>> video_name(SimpleNamespace(img_path='JPEGImages/0a12/00005.jpg', video_id=3))
@@ -164,8 +209,7 @@ def predicted_objects(sample, score_thr: float = 0.0) -> dict[str, np.ndarray]:
     """The predictions of a frame as arguments of :func:`draw_frame`.
 
     Args:
-        sample: ``DetDataSample`` with ``pred_track_instances``, see
-            ``structures.py``.
+        sample: Has ``pred_track_instances``, see ``structures.py``.
         score_thr: Predictions below it are left out.
 
     Returns:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import pickle
 import sys
 from pathlib import Path
 
@@ -53,6 +54,23 @@ def train(config: Path, **options) -> tuple[list[dict], dict[str, torch.Tensor]]
     return lines, checkpoint['state_dict']
 
 
+def keep_and_draw(config: Path, checkpoint: Path, work_dir: Path) -> list[dict]:
+    """``tools/test.py --out --show-dir``.
+
+    Returns:
+        What was predicted in each of the six frames of the two videos.
+    """
+    out = work_dir.parent / 'kept.pkl'
+    options = ['--work-dir', work_dir, '--out', out, '--show-dir', 'pictures']
+    run_tool('test', config, checkpoint, *options)
+    records = pickle.loads(out.read_bytes())
+    assert [record['frame_id'] for record in records] == [0, 1, 2] * 2
+    videos = [path.parent for path in work_dir.glob('*/pictures/*/overlay.mp4')]
+    assert len(videos) == 2
+    assert all((folder / 'overlay.png').is_file() for folder in videos)
+    return [record['pred_track_instances'] for record in records]
+
+
 def finite(line: dict) -> bool:
     return all(torch.isfinite(torch.tensor(float(value))) for value in line.values())
 
@@ -77,7 +95,8 @@ def test_mask2former_learns_from_boxes(bridge, data, tmp_path):
     config = mmtrack_tiny.write(
         other, 'mask2former', data, mmtrack_tiny.MASK_FREE, **own
     )
-    run_tool('test', config, checkpoint, '--work-dir', other / 'run')
+    kept = keep_and_draw(config, checkpoint, other / 'run')
+    assert all(len(pred['masks']) == 10 for pred in kept)
     (path,) = (other / 'run').glob('*/*.json')
     assert 'youtube_vis/segm_mAP' in json.loads(path.read_text())
 
@@ -143,6 +162,10 @@ def test_qdtrack_learns_masks_from_boxes_and_tracks_them(bridge, data, tmp_path)
         assert line['loss_projection'] > 0
         assert line['temporal'] > 0 and line['loss_track'] > 0
     assert sum('youtube_vis/segm_mAP' in line for line in lines) == 2
+    checkpoint = tmp_path / 'run_qdtrack' / 'iter_2.pth'
+    assert any(
+        pred['masks'] for pred in keep_and_draw(config, checkpoint, tmp_path / 'run')
+    )
     # Masks come through the tracker, each with its box.
     model = MODELS.build(Config.fromfile(config).model)
     model.load_state_dict(state)

@@ -9,7 +9,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
-from mmengine.structures import InstanceData
+from mmengine.structures import BaseDataElement, InstanceData
 from torch.utils.data import DataLoader, Dataset
 
 from mmmaskfree.datasets import FrameError
@@ -91,12 +91,12 @@ class Nothing(BaseMetric):
         return {'videos': len(results)}
 
 
-def _runner(tmp_path, train=None, **hook):
-    loader = DataLoader(
+def _runner(tmp_path, train=None, loader=None, model=None, **hook):
+    loader = loader or DataLoader(
         Videos(tmp_path / 'data'), batch_size=1, collate_fn=pseudo_collate
     )
     return Runner(
-        model=Predictor(),
+        model=model or Predictor(),
         work_dir=str(tmp_path / 'work'),
         val_dataloader=loader,
         val_cfg={},
@@ -194,7 +194,81 @@ def test_a_frame_that_cannot_be_read_is_named(tmp_path):
         runner.val()
 
 
-def test_single_frames_are_refused(tmp_path):
+class FrameByFrame(Videos):
+    """The same as mmtrack has it: every sample is a frame, which counts the others."""
+
+    def __init__(self, root):
+        super().__init__(root)
+        whole = [super(FrameByFrame, self).__getitem__(i) for i in range(2)]
+        self.frames = [frame for item in whole for frame in item['data_samples']]
+
+    def __len__(self):
+        return len(self.frames)
+
+    def __getitem__(self, index):
+        meta = self.frames[index].metainfo
+        meta['video_length'] = len(self.videos[meta['video_id'] - 1][1])
+        return {
+            'inputs': torch.zeros(1),
+            'data_samples': BaseDataElement(metainfo=meta),
+        }
+
+
+class FramePredictor(Predictor):
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        # As a TrackDataSample holds them: what is predicted is the same.
+        clip = type('Clip', (), dict(video_data_samples=data_samples))
+        super().forward(inputs, [clip], mode)
+        for sample in data_samples:
+            sample.pred_track_instances.masks = sample.pred_track_instances.masks.roll(
+                sample.frame_id, 1
+            )
+        return data_samples
+
+
+def frame_runner(tmp_path, order, batch_size=1, **hook):
+    dataset = FrameByFrame(tmp_path / 'data')
+    loader = DataLoader(dataset, batch_size, sampler=order, collate_fn=pseudo_collate)
+    return _runner(tmp_path, loader=loader, model=FramePredictor(), draw=True, **hook)
+
+
+def test_frames_that_come_one_by_one_are_one_video(tmp_path):
+    runner = frame_runner(tmp_path, [0, 1, 3, 2, 4], batch_size=2)
+    runner.test()
+    out = tmp_path / 'work' / runner.timestamp / 'vis'
+    assert _written(out) == EVERYTHING
+    for name, length, ground in (('clip_1', 2, 40), ('clip_2', 3, 80)):
+        frames = list(read_video(out / name / 'overlay.mp4'))
+        assert len(frames) == length
+        # The mask of track 5 goes down by a pixel, 8 here, with every frame.
+        filled = 0.55 * ground + 0.45 * np.array(instance_color(5))
+        for t, frame in enumerate(frames):
+            np.testing.assert_allclose(frame[226 + 8 * t, 164], filled, atol=12)
+            np.testing.assert_allclose(frame[246 + 8 * t, 164], ground, atol=12)
+        # The track below the threshold is not drawn.
+        np.testing.assert_allclose(frames[0][100:240, 420:540], ground, atol=8)
+
+
+def test_a_video_of_which_frames_are_missing_is_named(tmp_path, capsys):
+    runner = frame_runner(tmp_path, [0, 1, 2, 4], video=False)
+    runner.test()
+    out = tmp_path / 'work' / runner.timestamp / 'vis'
+    assert _written(out) == ['clip_1/overlay.png']
+    assert 'clip_2 is not drawn: 2 of its 3 frames came' in capsys.readouterr().out
+    runner.test_loop.dataloader.sampler[:] = [0, 1]
+    runner.test()
+    assert 'not drawn' not in capsys.readouterr().out
+
+
+def test_no_frame_is_kept_once_enough_is_drawn(tmp_path, capsys):
+    runner = frame_runner(tmp_path, [2, 0, 1, 3], video=False, max_videos=1)
+    runner.test()
+    out = tmp_path / 'work' / runner.timestamp / 'vis'
+    assert _written(out) == ['clip_1/overlay.png']
+    assert 'not drawn' not in capsys.readouterr().out
+
+
+def test_a_video_that_comes_twice_is_refused(tmp_path):
     hook = MaskFreeVisualizationHook(draw=True, video=False)
     runner = _runner(tmp_path)
     video = Predictor().forward(None, [Videos(tmp_path / 'd')[0]['data_samples']])

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 from mmengine.evaluator import DumpResults
-from mmengine.structures import BaseDataElement
 from pycocotools import mask as mask_util
 
 from mmmaskfree.registry import METRICS
+
+from .frames import as_dict, frames_of
 
 
 @METRICS.register_module()
@@ -36,18 +37,16 @@ class DumpTrackResults(DumpResults):
 
         Args:
             data_batch: Not used.
-            data_samples: ``TrackDataSample`` objects or the dicts of them.
+            data_samples: Of either host, see :func:`~.frames.frames_of`.
         """
-        for sample in data_samples:
-            for frame in _as_dict(sample)['video_data_samples']:
-                frame = _as_dict(frame)
-                pred = {
-                    key: _encode(value) if key == 'masks' else _to_numpy(value)
-                    for key, value in _as_dict(frame['pred_track_instances']).items()
-                }
-                keys = ('video_id', 'frame_id', 'img_path', 'ori_shape')
-                record = {key: frame.get(key) for key in keys}
-                self.results.append({**record, 'pred_track_instances': pred})
+        for frame in frames_of(data_samples):
+            pred = {
+                key: _encode(value) if key == 'masks' else _to_numpy(value)
+                for key, value in as_dict(frame['pred_track_instances']).items()
+            }
+            keys = ('video_id', 'frame_id', 'img_path', 'ori_shape')
+            record = {key: frame.get(key) for key in keys}
+            self.results.append({**record, 'pred_track_instances': pred})
 
     def evaluate(self, size: int) -> dict:
         """Write the file; ``size``, the number of videos, says nothing of frames."""
@@ -57,12 +56,6 @@ class DumpTrackResults(DumpResults):
         """Write each frame once: a sampler may repeat videos to fill a batch."""
         frames = {(r['video_id'], r['frame_id']): r for r in results}
         return super().compute_metrics([frames[key] for key in sorted(frames)])
-
-
-def _as_dict(element: Any) -> dict:
-    if isinstance(element, BaseDataElement):
-        return dict(element.all_items())
-    return element
 
 
 def _to_numpy(value: Any) -> Any:

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
-from mmengine.structures import BaseDataElement
 from pycocotools import mask as mask_util
 from terminaltables import AsciiTable
 
@@ -25,6 +24,7 @@ from ..functional import (
     evaluate_tube_ap,
     mean_best_tube_iou,
 )
+from .frames import as_dict, frames_of
 
 GROUND_TRUTHS = ('masks', 'boxes', 'none')
 
@@ -110,18 +110,16 @@ class YouTubeVISMetric(BaseMetric):
 
         Args:
             data_batch: Not used.
-            data_samples: ``TrackDataSample`` objects, or the dicts that mmengine's
-                ``Evaluator`` makes of them. Each frame has the metainfo
-                ``video_id``, ``frame_id``, ``ori_shape`` and ``instances``, and
-                ``pred_track_instances`` (see ``mmmaskfree.structures``).
+            data_samples: Of either host, see :func:`~.frames.frames_of`. Each frame
+                has the metainfo ``video_id``, ``frame_id``, ``ori_shape`` and
+                ``instances``, and ``pred_track_instances`` (see
+                ``mmmaskfree.structures``).
 
         Raises:
             KeyError: A frame carries no ``pred_track_instances``.
             ValueError: Predicted masks are not of the frame's ``ori_shape``.
         """
-        for sample in data_samples:
-            for frame in _as_dict(sample)['video_data_samples']:
-                self.results.append(self._record(_as_dict(frame)))
+        self.results.extend(map(self._record, frames_of(data_samples)))
 
     def evaluate(self, size: int) -> dict[str, float]:
         """Score what was processed by all processes, then forget it.
@@ -204,7 +202,7 @@ class YouTubeVISMetric(BaseMetric):
                 f'{where} has no pred_track_instances: a model that finds nothing '
                 'sets an empty InstanceData'
             )
-        pred = _as_dict(frame['pred_track_instances'])
+        pred = as_dict(frame['pred_track_instances'])
         ids = _tolist(pred.get('instances_id', []))
         if len(set(ids)) < len(ids):
             raise ValueError(
@@ -324,10 +322,6 @@ _KEYS = {
     'AR@1': 'AR@1',
     'AR@10': 'AR@10',
 }
-
-
-def _as_dict(element: Any) -> dict:
-    return element.to_dict() if isinstance(element, BaseDataElement) else element
 
 
 def _tolist(values: Any) -> list:

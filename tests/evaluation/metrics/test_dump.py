@@ -44,11 +44,30 @@ def test_every_frame_once_and_masks_come_back(tmp_path):
     # Repeated, as a distributed sampler does to fill its last batch.
     evaluator.process(data_samples=[first, second])
     evaluator.evaluate(size=2)
+    check(pickle.loads(path.read_bytes()), [*first, *second])
 
-    records = pickle.loads(path.read_bytes())
+
+def test_mmtracks_samples_are_frames(bridge, tmp_path):
+    from mmtrack.structures import TrackDataSample as MMTrackSample
+
+    path = tmp_path / 'out.pkl'
+    evaluator = Evaluator(DumpTrackResults(str(path)))
+    frames = [*video(1, [2, 0, 1]), *video(2, [3])]
+    for frame in reversed(frames):
+        sample = MMTrackSample(
+            metainfo=dict(frame.metainfo, video_length=3),
+            pred_track_instances=frame.pred_track_instances,
+        )
+        evaluator.process(data_samples=[sample])
+    evaluator.evaluate(size=4)
+    check(pickle.loads(path.read_bytes()), frames)
+
+
+def check(records: list[dict], frames: list[DetDataSample]) -> None:
+    """Those of the frames in order, and nothing but the predictions."""
     ids = [(r['video_id'], r['frame_id']) for r in records]
     assert ids == [(1, 0), (1, 1), (1, 2), (2, 0)]
-    for record, sample in zip(records, [*first, *second], strict=True):
+    for record, sample in zip(records, frames, strict=True):
         assert record['img_path'] == sample.img_path
         assert 'gt_instances' not in record
         got, want = record['pred_track_instances'], sample.pred_track_instances
