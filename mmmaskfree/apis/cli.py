@@ -13,6 +13,7 @@ from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from mmengine.utils import import_modules_from_strings
 
 from mmmaskfree import config_path
 from mmmaskfree.compat import mends
@@ -131,7 +132,10 @@ def _missing(what: str, path: Path, pattern: str) -> str:
 
 
 def read_config(args: argparse.Namespace) -> Config:
-    """The file, then what ``--cfg-options`` overrides; its hosts are made ready.
+    """The file, then what ``--cfg-options`` overrides.
+
+    Its hosts are made ready, then its ``custom_imports`` are imported: one of them may
+    be the bridge to mmtrack, which is to know what the config does not want mended.
 
     Args:
         args: Parsed by :func:`config_parser`.
@@ -145,7 +149,7 @@ def read_config(args: argparse.Namespace) -> Config:
     """
     path = resolve_config(args.config)
     try:
-        cfg = Config.fromfile(path)
+        cfg = Config.fromfile(path, import_custom_modules=False)
     except ModuleNotFoundError as error:
         # Of mmengine, which only says to install it manually.
         if str(error).startswith('mmtrack is not installed'):
@@ -154,40 +158,46 @@ def read_config(args: argparse.Namespace) -> Config:
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
     prepare_hosts(cfg)
+    if cfg.get('custom_imports'):
+        import_modules_from_strings(**cfg.custom_imports)
     return cfg
 
 
 def prepare_hosts(cfg: Config) -> None:
-    """Import mmtrack where a config uses it, and mend upstream.
+    """Mend upstream, and import mmtrack where a config uses it.
 
     Args:
         cfg: Its ``upstream_mends`` switches off mends by name (see
             :mod:`mmmaskfree.compat.mends`).
 
     Raises:
-        ValueError: mmtrack is needed and not there, or there is no mend of a name.
+        ValueError: mmtrack is needed and is not there or cannot be imported, or there
+            is no mend of a name.
     """
     scopes = set(_scopes(cfg.to_dict()))
-    if 'mmtrack' in scopes:
-        from mmmaskfree.compat import mmtrack
-
-        try:
-            mmtrack.enable()
-        except mmtrack.MMTrackMissingError as error:
-            raise ValueError(str(error)) from None
     # A config without them need not wait for the import of mmdet.
     if {'mmdet', 'mmtrack', 'mmmaskfree'} & scopes or 'upstream_mends' in cfg:
         mends.switch(cfg.get('upstream_mends'))
+    if 'mmtrack' in scopes:
+        try:
+            # The import alone does it the first time; it goes by the mends that are on.
+            from mmmaskfree.compat import mmtrack
+
+            mmtrack.enable()
+        except ImportError as error:
+            raise ValueError(str(error)) from error
 
 
 def _scopes(node: Any) -> Iterator[str]:
-    """Of which registries a config names parts."""
+    """Of which registries a config names parts; ours for mmtrack are of both."""
     if isinstance(node, dict):
         for key, value in node.items():
             if key in ('default_scope', '_scope_'):
                 yield value
             elif key == 'type' and isinstance(value, str):
                 yield value.partition('.')[0]
+                if value.startswith('mmmaskfree.MMTrack'):
+                    yield 'mmtrack'
             else:
                 yield from _scopes(value)
     elif isinstance(node, list | tuple):

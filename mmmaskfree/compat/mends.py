@@ -7,7 +7,8 @@ upstream is copied. Our command-line tools apply all of them, and so does the im
     upstream_mends = dict(rpn_labels=False)  # in a config, read by our tools
     mmmaskfree.compat.mends.undo('rpn_labels')  # in Python
 
-A mend reaches mmtrack only when mmtrack has been imported.
+A mend reaches mmtrack only when mmtrack has been imported; what was left out before
+that import stays out.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ MENDS: dict[str, Mend] = {}
 
 _replaced: dict[tuple[str, Any, str], Any] = {}
 """(mend, owner, attribute) -> what was there before."""
+
+_off: set[str] = set()
+"""Names of the mends that were switched off."""
 
 
 def _mend(function: Mend) -> Mend:
@@ -241,7 +245,9 @@ def apply(name: str) -> None:
     Raises:
         ValueError: There is no such mend.
     """
-    for patch in _find(name)():
+    mend = _find(name)
+    _off.discard(name)
+    for patch in mend():
         key = (name, patch.owner, patch.name)
         if key not in _replaced:
             _replaced[key] = getattr(patch.owner, patch.name)
@@ -249,7 +255,7 @@ def apply(name: str) -> None:
 
 
 def undo(name: str) -> None:
-    """Put a fault back; nothing happens where it was not mended.
+    """Put a fault back, and leave it until it is mended by name or by :func:`switch`.
 
     Args:
         name: Of :data:`MENDS`.
@@ -258,6 +264,7 @@ def undo(name: str) -> None:
         ValueError: There is no such mend.
     """
     _find(name)
+    _off.add(name)
     for key in [key for key in _replaced if key[0] == name]:
         _, owner, attribute = key
         setattr(owner, attribute, _replaced.pop(key))
@@ -280,6 +287,18 @@ def switch(settings: Mapping[str, bool] | None = None) -> None:
             apply(name)
         else:
             undo(name)
+
+
+def extend() -> list[str]:
+    """Apply all mends but those that were switched off before, as :func:`apply` does.
+
+    Returns:
+        The names of those that are on.
+    """
+    names = [name for name in MENDS if name not in _off]
+    for name in names:
+        apply(name)
+    return names
 
 
 def _find(name: str) -> Mend:

@@ -13,13 +13,26 @@ from mmmaskfree.utils.env import MMTRACK_INSTALL
 
 FRESH = """
 import sys, warnings
+from contextlib import contextmanager
+from pathlib import Path
 
-def importing():
+@contextmanager
+def listening():
+    said = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
+        yield said
+    said += [str(w.message) for w in caught if 'mmtrack' in str(w.message)]
+
+def importing():
+    with listening() as said:
         import mmmaskfree.compat.mmtrack as bridge
-    ours = [str(w.message) for w in caught if 'mmtrack' in str(w.message)]
-    return bridge, ours
+    return bridge, said
+
+def forget(*packages):
+    for name in [n for n in sys.modules if n.startswith(packages)]:
+        del sys.modules[name]
+    vars(mmmaskfree.compat).pop('mmtrack', None)
 
 import mmmaskfree.models, mmmaskfree.datasets, mmmaskfree.compat, mmmaskfree.apis.cli
 assert not [name for name in sys.modules if name.split('.')[0] in ('mmtrack', 'mmcls')]
@@ -38,12 +51,41 @@ else:
     raise AssertionError('a missing mmtrack was enabled')
 assert not mends._replaced
 
-for name in [n for n in sys.modules if n.startswith('mmmaskfree.compat.mmtrack')]:
-    del sys.modules[name]
-del sys.modules['mmtrack']
-bridge, (said,) = importing()
-for part in ('mmtrack 1.0.0rc1', 'mmdet 3.3', 'mmcv 2.1', 'STARK', *mends.MENDS):
+
+# As if it were there, and broken.
+from mmengine.config import Config
+from mmmaskfree.apis import cli
+folder = Path(sys.argv[1])
+(folder / 'mmtrack').mkdir()
+(folder / 'mmtrack' / '__init__.py').write_text("raise RuntimeError('out of order')")
+forget('mmmaskfree.compat.mmtrack', 'mmtrack')
+sys.path.insert(0, str(folder))
+try:
+    cli.prepare_hosts(Config(dict(model=dict(type='mmmaskfree.MMTrackQDTrack'))))
+except ValueError as error:
+    assert 'mmtrack cannot be imported (RuntimeError: out of order)' in str(error)
+    assert str(error).endswith(MMTRACK_INSTALL) and len(str(error).splitlines()) == 1
+else:
+    raise AssertionError('a broken mmtrack was enabled')
+sys.path.remove(str(folder))
+forget('mmmaskfree.compat.mmtrack', 'mmtrack')
+
+# By a config of our tools that wants a fault as it is, and imports the bridge itself.
+path = folder / 'mine.py'
+path.write_text(
+    "custom_imports = dict(imports=['mmmaskfree.compat.mmtrack'])\\n"
+    "default_scope = 'mmtrack'\\nupstream_mends = dict(masktrack_batch=True)\\n"
+)
+options = ['--cfg-options', 'upstream_mends.rpn_labels=False']
+with listening() as said:
+    cli.read_config(cli.config_parser('').parse_args([str(path), *options]))
+(said,) = said
+on = {*mends.MENDS} - {'rpn_labels'}
+for part in ('mmtrack 1.0.0rc1', 'mmdet 3.3', 'mmcv 2.1', 'STARK', *on):
     assert part in said, part
+assert 'rpn_labels' not in said
+assert {key[0] for key in mends._replaced} == on
+import mmmaskfree.compat.mmtrack as bridge
 assert bridge.available() == (True, '')
 
 import mmcv, mmdet, mmdet.models.layers, mmtrack
@@ -54,16 +96,36 @@ assert MODELS.get('mmtrack.MaskTrackRCNN').__module__.startswith('mmtrack.')
 
 done = dict(mends._replaced)
 assert importing()[1] == []
-mends.undo('rpn_labels')
+mends.undo('masktrack_ids')
 bridge.enable()
-assert {key for key in done if key[0] != 'rpn_labels'} == set(mends._replaced)
+assert {key for key in done if key[0] != 'masktrack_ids'} == set(mends._replaced)
+mends.undo('masktrack_batch')
+
+# As if another program had imported mmtrack, in a way of its own.
+del sys.modules['mmmaskfree.compat.mmtrack']
+mends.apply('masktrack_ids')
+bridge, (said,) = importing()
+assert 'by another way' in said and 'STARK' not in said
+on = {*mends.MENDS} - {'rpn_labels', 'masktrack_batch'}
+assert all((name in said) == (name in on) for name in mends.MENDS)
+assert {key[0] for key in mends._replaced} == on
+
+for name in mends.MENDS:
+    mends.undo(name)
+del sys.modules['mmmaskfree.compat.mmtrack']
+_, (said,) = importing()
+assert said.endswith(': nothing.') and not mends._replaced
+mends._off.clear()
+del sys.modules['mmmaskfree.compat.mmtrack']
+importing()
+assert {key[0] for key in mends._replaced} == {*mends.MENDS}
 """
 
 
-def test_a_fresh_process():
-    """Light imports, a missing mmtrack, one warning, versions, a second call."""
+def test_a_fresh_process(tmp_path):
+    """Light imports, a missing and a broken mmtrack, one warning, versions, mends."""
     done = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-c', FRESH],
+        [sys.executable, '-W', 'ignore', '-c', FRESH, tmp_path],
         capture_output=True,
         text=True,
         timeout=180,
@@ -98,6 +160,7 @@ def test_a_failed_import_leaves_nothing_behind(bridge, monkeypatch):
     shim = importlib.import_module('mmmaskfree.compat.mmtrack.shim')
     versions = mmcv.__version__, mmdet.__version__
     monkeypatch.setattr(shim, '_ROOMS', ('cellar',))
+    monkeypatch.setattr(bridge, '_enabled', False)
     with pytest.raises(bridge.MMTrackMissingError, match=r'mmtrack\.cellar') as error:
         bridge.enable()
     assert str(error.value).endswith(MMTRACK_INSTALL)
@@ -120,6 +183,7 @@ def test_stark_says_why_it_cannot_be_built(bridge):
         dict(
             train_pipeline=[dict(type='A'), dict(transforms=[dict(type='mmtrack.B')])]
         ),
+        dict(train_dataloader=dict(dataset=dict(type='mmmaskfree.MMTrackOfSomeone'))),
     ],
 )
 def test_our_tools_find_that_mmtrack_is_used(bridge, cfg, monkeypatch):
