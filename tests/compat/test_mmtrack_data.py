@@ -1,5 +1,6 @@
 """From mmtrack's data set and pipeline to our clips, and to colour cues."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -157,6 +158,29 @@ def test_a_clip_is_what_the_heads_group_to_tracks(bridge, folder):
     assert tracks.labels.tolist() == [0, 1]  # by id: 5 is a cat, 7 a dog
     assert tracks.present.tolist() == [[True, True, False], [True, False, True]]
     assert tracks.boxes[1, 2].tolist() == xyxy(TRACKS[7][1][2])
+
+
+def test_objects_of_a_frame_are_looked_up_once(bridge, folder):
+    """On a GPU every look-up is waited for; indexing by booleans is one per field."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Count(TorchDispatchMode):
+        nonzeros = booleans = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if function is torch.ops.aten.nonzero.default:
+                self.nonzeros += 1
+            elif function is torch.ops.aten.index.Tensor:
+                self.booleans += any(i.dtype == torch.bool for i in args[1])
+            return function(*args, **(kwargs or {}))
+
+    videos = dataset(folder, num_key_frames=3, num_ref_imgs=2, load_masks=True)
+    sample = videos[0]['data_samples']
+    del sample.ignored_instances
+    with Count() as count:
+        clip = bridge.to_clip(sample)
+    assert [len(frame.gt_instances) for frame in clip] == [2, 1, 1]
+    assert (count.nonzeros, count.booleans) == (3, 0)
 
 
 def test_masks_come_along_where_they_are_loaded(bridge, folder):
@@ -323,6 +347,22 @@ def test_roi_heads_get_the_frame_of_each_cue(bridge, folder):
         objects = sample.get(f'{name}_instances')
         assert torch.equal(cues.boxes, objects.bboxes)
         assert cues.instances_ids.tolist() == objects.instances_id.tolist()
+
+
+def test_no_frames_are_taken_apart_for_a_clip_of_key_frames(
+    bridge, folder, monkeypatch
+):
+    """RoI heads, which alone would need them, take one key frame."""
+    module = importlib.import_module('mmmaskfree.compat.mmtrack.data_preprocessor')
+    monkeypatch.setattr(module, 'to_clip', lambda sample: pytest.fail('taken apart'))
+    packed = dataset(folder, num_key_frames=2)[0]
+    data = dict(
+        inputs=dict(img=[packed['inputs']['img']]),
+        data_samples=[packed['data_samples']],
+    )
+    (sample,) = preprocessor()(data, training=True)['data_samples']
+    assert len(sample.lab) == 2
+    assert 'frame_cues' not in sample
 
 
 def test_nothing_is_added_in_a_test(bridge, folder):

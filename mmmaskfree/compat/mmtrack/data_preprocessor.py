@@ -58,8 +58,11 @@ class MMTrackDataPreprocessor(TrackDataPreprocessor):
             size = tuple(max(sides) for sides in zip(*sizes, strict=True))
             parts = [self.cues.color_cues(clips, size) for clips in loaded.values()]
             lab, valid = (torch.cat(cue, dim=1) for cue in zip(*parts, strict=True))
+            several_keys = data['inputs']['img'].shape[1] > 1  # no RoI head takes them
             for index, sample in enumerate(data['data_samples']):
                 sample.lab, sample.valid = lab[index], valid[index]
+                if several_keys:
+                    continue
                 # mmtrack calls RoI heads with this sample, mmdet with the frame's.
                 frames = FrameCues.of_clip(to_clip(sample), self.cues.mask_stride)
                 if frames is not None:

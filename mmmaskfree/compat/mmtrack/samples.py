@@ -82,7 +82,9 @@ def _frames(sample: BaseDataElement, prefix: str) -> list[DetDataSample]:
 def _in_frame(objects: InstanceData, index: int, count: int) -> InstanceData:
     """Those of a frame, with the names that our layout has."""
     if 'map_instances_to_img_idx' in objects:
-        objects = objects[objects.map_instances_to_img_idx == index]
+        # As numbers, which are found once: a mask of booleans is turned into them for
+        # every field, and on a GPU each time is waited for.
+        objects = objects[(objects.map_instances_to_img_idx == index).nonzero()[:, 0]]
     elif count > 1:
         raise ValueError(
             'gt_instances of several frames lacks map_instances_to_img_idx, which '
