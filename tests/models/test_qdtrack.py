@@ -145,6 +145,23 @@ def test_masks_go_with_their_tracks():
     assert len(third) == 0 and third.masks.shape == (0, 4, 6)
 
 
+@pytest.mark.parametrize('spoilt', [dict(score=float('nan')), dict(moved=1e-3)])
+def test_a_track_that_is_no_detection_is_not_given_a_mask(spoilt, monkeypatch):
+    """Rather than that of the first detection, of whatever object it is."""
+    tracker = MODELS.build(dict(type='mmmaskfree.QuasiDenseMaskTracker'))
+    base = QuasiDenseTracker.track
+
+    def track_and_spoil(self, *args, **kwargs):
+        tracks = base(self, *args, **kwargs)
+        tracks.bboxes[1] += spoilt.get('moved', 0)
+        tracks.scores[1] = spoilt.get('score', tracks.scores[1])
+        return tracks
+
+    monkeypatch.setattr(QuasiDenseTracker, 'track', track_and_spoil)
+    with pytest.raises(RuntimeError, match='1 of 2 tracks are none of the 4 detect'):
+        track(tracker, [detected(*FRAMES[0])])
+
+
 def test_all_else_is_mmdet_s():
     settings = dict(init_score_thr=0.7, obj_score_thr=0.3)
     ours = MODELS.build(dict(type='mmmaskfree.QuasiDenseMaskTracker', **settings))

@@ -49,7 +49,11 @@ class MaskCarryingMixin:
         data_sample: DetDataSample,
         **kwargs,
     ) -> InstanceData:
-        """As the base's, with ``masks`` (K, H, W) where the detections have masks."""
+        """As the base's, with ``masks`` (K, H, W) where the detections have masks.
+
+        Raises:
+            RuntimeError: A track is none of the detections.
+        """
         tracks = super().track(model, img, feats, data_sample, **kwargs)
         found = data_sample.get(self.detections)
         if 'masks' in found and 'masks' not in tracks:
@@ -65,6 +69,9 @@ def _rows_of(tracks: InstanceData, found: InstanceData) -> Tensor:
 
     Returns:
         (K,) long.
+
+    Raises:
+        RuntimeError: A track is none of the detections.
     """
     ours, theirs = (
         torch.cat(
@@ -74,6 +81,13 @@ def _rows_of(tracks: InstanceData, found: InstanceData) -> Tensor:
         for part in (tracks, found)
     )
     same = (ours[:, None] == theirs).all(-1)  # (K, detections)
+    if strangers := int((~same.any(1)).sum()):
+        raise RuntimeError(
+            f'{strangers} of {len(ours)} tracks are none of the {len(theirs)} '
+            'detections by box, label and score, so their masks are not known: a '
+            'tracker that changes one of these returns masks itself. A box or score '
+            'that is NaN is equal to none'
+        )
     return same.to(torch.uint8).argmax(1)
 
 
