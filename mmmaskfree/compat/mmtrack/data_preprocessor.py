@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from mmtrack.models.data_preprocessors import TrackDataPreprocessor
 
-from mmmaskfree.models.data_preprocessors import MaskFreeTrackDataPreprocessor
+from mmmaskfree.models.data_preprocessors import CellColors
 from mmmaskfree.registry import MODELS
 from mmmaskfree.structures import FrameCues
 
@@ -24,7 +24,7 @@ class MMTrackDataPreprocessor(TrackDataPreprocessor):
     larger one; padding is on the right and below, so cells keep their places.
 
     Args:
-        mask_stride: See :class:`MaskFreeTrackDataPreprocessor`, as for the two below.
+        mask_stride: See :class:`CellColors`, as for the two below.
         frame_order: ``bgr`` or ``rgb``.
         channel_order: ``rgb`` or ``bgr``.
         kwargs: As mmtrack's ``TrackDataPreprocessor``.
@@ -39,12 +39,7 @@ class MMTrackDataPreprocessor(TrackDataPreprocessor):
         **kwargs,
     ) -> None:
         super().__init__(*args, **kwargs)
-        # It normalises nothing here: it makes the cues.
-        self.cues = MaskFreeTrackDataPreprocessor(
-            mask_stride=mask_stride,
-            frame_order=frame_order,
-            channel_order=channel_order,
-        )
+        self.color_cues = CellColors(mask_stride, frame_order, channel_order)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """See the class; ``data['inputs']`` is mmtrack's ``{'img': ..., 'ref_img'}``,
@@ -56,7 +51,7 @@ class MMTrackDataPreprocessor(TrackDataPreprocessor):
         if training and data['data_samples'] is not None:
             sizes = [frames.shape[-2:] for frames in data['inputs'].values()]
             size = tuple(max(sides) for sides in zip(*sizes, strict=True))
-            parts = [self.cues.color_cues(clips, size) for clips in loaded.values()]
+            parts = [self.color_cues(clips, size) for clips in loaded.values()]
             lab, valid = (torch.cat(cue, dim=1) for cue in zip(*parts, strict=True))
             several_keys = data['inputs']['img'].shape[1] > 1  # no RoI head takes them
             for index, sample in enumerate(data['data_samples']):
@@ -64,7 +59,8 @@ class MMTrackDataPreprocessor(TrackDataPreprocessor):
                 if several_keys:
                     continue
                 # mmtrack calls RoI heads with this sample, mmdet with the frame's.
-                frames = FrameCues.of_clip(to_clip(sample), self.cues.mask_stride)
+                stride = self.color_cues.mask_stride
+                frames = FrameCues.of_clip(to_clip(sample), stride)
                 if frames is not None:
                     sample.frame_cues = frames
         return data
