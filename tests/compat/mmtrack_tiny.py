@@ -2,52 +2,23 @@
 
 from pathlib import Path
 
-MASK2FORMER = 'mmtrack::vis/mask2former/mask2former_r50_8xb2-8e_youtubevis2019.py'
-MASKTRACK = (
-    'mmtrack::vis/masktrack_rcnn/'
-    'masktrack-rcnn_mask-rcnn_r50_fpn_8xb1-12e_youtubevis2019.py'
+from pages import assigned, diffs
+
+_DIFFS = {base: after for base, (_, after) in diffs().items() if 'mmtrack::' in base}
+MASK2FORMER, MASKTRACK, QDTRACK = _DIFFS
+
+# What docs/swapping_losses.md has a user write to make their models learn from boxes.
+MASK_FREE, MASK_FREE_ROIS, MASK_FREE_QDTRACK = (
+    assigned(after, 'model') for after in _DIFFS.values()
 )
-QDTRACK = (
-    'mmtrack::mot/qdtrack/'
-    'qdtrack_faster-rcnn_r50_fpn_8xb2-4e_mot17halftrain_test-mot17halfval.py'
-)
-
-# What a user writes to make mmtrack's Mask2Former learn from boxes.
-MASK_FREE = """
-model = dict(
-    data_preprocessor=dict(type='mmmaskfree.MMTrackDataPreprocessor'),
-    track_head=dict(type='mmmaskfree.MMTrackMask2FormerHead'))
-"""
-
-# The same of its MaskTrack R-CNN.
-MASK_FREE_ROIS = """
-model = dict(
-    data_preprocessor=dict(type='mmmaskfree.MMTrackDataPreprocessor', mask_stride=1),
-    detector=dict(
-        type='mmmaskfree.MaskFreeMaskRCNN',
-        roi_head=dict(
-            type='mmmaskfree.MaskFreeStandardRoIHead',
-            mask_head=dict(type='mmmaskfree.MaskFreeFCNMaskHead'))))
-"""
-
-# A mask head for its QDTrack, which has none.
-MASK_FREE_QDTRACK = """
-extractor = dict(_scope_='mmdet', type='SingleRoIExtractor', out_channels=16,
-    roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=0),
-    featmap_strides=[4, 8, 16, 32])
-model = dict(
-    type='mmmaskfree.MMTrackQDTrack',
-    data_preprocessor=dict(type='mmmaskfree.MMTrackDataPreprocessor', mask_stride=1),
-    detector=dict(
-        type='mmmaskfree.MaskFreeMaskRCNN',
-        roi_head=dict(
-            type='mmmaskfree.MaskFreeStandardRoIHead',
-            mask_roi_extractor=extractor,
-            mask_head=dict(type='mmmaskfree.MaskFreeFCNMaskHead', num_convs=2,
-                in_channels=16, conv_out_channels=16, num_classes=5)),
-        test_cfg=dict(rcnn=dict(mask_thr_binary=0.5))),
-    tracker=dict(_delete_=True, type='mmmaskfree.MMTrackQuasiDenseMaskTracker',
-        preset='vis', init_score_thr=0.0, obj_score_thr=0.0))
+# The mask head that QDTrack is given, as small as the rest; all of the model learns.
+MASK_FREE_QDTRACK += """
+rois = model['detector']['roi_head']
+rois['mask_roi_extractor'].update(out_channels=16)
+rois['mask_head'].update(num_convs=2, in_channels=16, conv_out_channels=16,
+    num_classes=5)
+model['tracker'].update(preset='vis', init_score_thr=0.0, obj_score_thr=0.0)
+model['freeze'] = None
 """
 
 # Own data in place of YouTube-VIS; pictures stay as small as they are.
