@@ -73,8 +73,11 @@ optim_wrapper = dict(optimizer=dict(lr=base_lr))
 auto_scale_lr = dict(enable=False, base_batch_size=8)
 train_cfg = dict(max_epochs=max_epochs, val_begin=max_epochs)
 
-# Scores stand at their iteration, as the losses do.
-default_hooks = dict(logger=dict(log_metric_by_epoch=False))
+default_hooks = dict(
+    # Scores stand at their iteration, as the losses do.
+    logger=dict(log_metric_by_epoch=False),
+    visualization=dict(type='mmmaskfree.MaskFreeVisualizationHook', draw=False),
+)
 # A resumed run ends with the weights of an unbroken one: the clips follow from the
 # seed, what the model draws from the seed and the iteration.
 randomness = dict(seed=0)

@@ -30,7 +30,9 @@ model = dict(
     data_preprocessor=dict(
         type='mmmaskfree.MMTrackDataPreprocessor',
         mask_stride=1,  # RoIs are averaged from pixels, to cells of their own size
-        bgr_to_rgb=False,  # the order that the initial weights have learned
+        # As the initial weights have learned it. A tracker's checkpoint of mmtrack has
+        # learned True.
+        bgr_to_rgb=False,
     ),
     detector=_base_.detector_with_masks,
     tracker=dict(
@@ -79,8 +81,11 @@ auto_scale_lr = dict(enable=False, base_batch_size=16)
 param_scheduler = _base_.steps_12e
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 
-# Scores stand at their iteration, as the losses do.
-default_hooks = dict(logger=dict(log_metric_by_epoch=False))
+default_hooks = dict(
+    # Scores stand at their iteration, as the losses do.
+    logger=dict(log_metric_by_epoch=False),
+    visualization=dict(type='mmmaskfree.MaskFreeVisualizationHook', draw=False),
+)
 # A resumed run ends with the weights of an unbroken one: the clips follow from the
 # seed, what the model draws from the seed and the iteration.
 randomness = dict(seed=0)
