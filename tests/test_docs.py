@@ -145,7 +145,7 @@ def test_options_of_tools_exist(page):
 
 
 @each_page
-def test_names_of_the_package_exist(page):
+def test_names_of_the_package_exist(page, imported):
     text = code(page.read_text())
     registered = set(registered_classes())
     for name in re.findall(r'\bmmmaskfree\.([A-Z]\w+)', text):
