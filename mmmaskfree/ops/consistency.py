@@ -16,7 +16,7 @@ Shape legend: ``G`` rows of logits (a track in one decoder layer), ``K`` tracks,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -218,7 +218,7 @@ def _make_plan(
     return _Plan(agreements, blocks, ends(0), ends(1))
 
 
-def _crop(box: _Box, size: tuple[int, int], reach: int) -> Window:
+def _crop(box: _Box, size: Sequence[int], reach: int) -> Window:
     """Window of a box (x1, y1, x2, y2) and all that is in reach of it."""
     x1, y1, x2, y2 = box
     return (
@@ -228,7 +228,7 @@ def _crop(box: _Box, size: tuple[int, int], reach: int) -> Window:
 
 
 def _joined(
-    layout: list[_Layout], shape: tuple[int, int, int], reach: int
+    layout: list[_Layout], shape: Sequence[int], reach: int
 ) -> list[tuple[list[int], _Box]]:
     """Which tracks are worked on together, and the box around theirs.
 

@@ -6,7 +6,6 @@ import torch
 from mmmaskfree.ops import consistency
 from mmmaskfree.ops.clip_losses import spatial_agreement, temporal_agreement
 
-
 GONE = 12  # a track of this height is in the first frame alone
 
 
