@@ -64,7 +64,7 @@ val_dataloader = dict(
     )
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(_delete_=True, type='mmmaskfree.MMTrackYouTubeVISMetric')
+val_evaluator = dict(_delete_=True, type='mmmaskfree.YouTubeVISMetric')
 test_evaluator = val_evaluator
 
 # Schedule ---------------------------------------------------------------------

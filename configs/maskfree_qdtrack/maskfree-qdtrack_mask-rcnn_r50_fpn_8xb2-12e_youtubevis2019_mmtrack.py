@@ -71,7 +71,7 @@ val_dataloader = dict(
     )
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='mmmaskfree.MMTrackYouTubeVISMetric')
+val_evaluator = dict(type='mmmaskfree.YouTubeVISMetric')
 test_evaluator = val_evaluator
 
 # Schedule ---------------------------------------------------------------------

@@ -97,7 +97,7 @@ test_dataloader = dict(
         pipeline=test_pipeline,
     ),
 )
-val_evaluator = dict(_delete_=True, type='mmmaskfree.MMTrackYouTubeVISMetric')
+val_evaluator = dict(_delete_=True, type='mmmaskfree.YouTubeVISMetric')
 test_evaluator = val_evaluator
 
 max_iters = 1000

@@ -126,7 +126,7 @@ def write(
     change: str = '',
     *,
     load_masks: bool = False,
-    metric: str = 'mmmaskfree.MMTrackYouTubeVISMetric',
+    metric: str = 'mmmaskfree.YouTubeVISMetric',
 ) -> Path:
     """A config file that inherits from mmtrack's.
 

@@ -536,11 +536,10 @@ def test_two_stage_models_read_no_masks_and_neighbouring_frames():
             assert pair == dict(
                 num_ref_imgs=1, frame_range=5, filter_key_img=True, method='uniform'
             )
-            assert cfg.val_evaluator.type == 'mmmaskfree.MMTrackYouTubeVISMetric'
         else:
             assert train['mmmaskfree.ClipSample']['num_frames'] == cfg.num_frames == 2
             assert train['mmmaskfree.ClipSample']['frame_range'] == 5
-            assert cfg.val_evaluator.type == 'mmmaskfree.YouTubeVISMetric'
+        assert cfg.val_evaluator.type == 'mmmaskfree.YouTubeVISMetric'
         version = path.stem.removesuffix('_mmtrack')[-4:]
         for loader in (cfg.train_dataloader, cfg.val_dataloader):
             assert loader.dataset.type == cfg.dataset_type

@@ -57,5 +57,3 @@ test_dataloader = dict(
         data_prefix=dict(img_path='test/JPEGImages'),
     ),
 )
-val_evaluator = dict(type='mmmaskfree.MMTrackYouTubeVISMetric')
-test_evaluator = val_evaluator

@@ -29,8 +29,8 @@ __all__ = [
     'translate_parameter',
 ]
 
-_PARTS = ('data_preprocessor', 'dataset', 'mask2former', 'metric', 'qdtrack')
-"""Modules whose registered classes derive from mmtrack's, or serve it."""
+_PARTS = ('data_preprocessor', 'dataset', 'mask2former', 'qdtrack')
+"""Modules whose registered classes derive from mmtrack's."""
 
 
 _enabled = False
