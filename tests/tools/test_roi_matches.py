@@ -5,8 +5,10 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from pycocotools.mask import encode
 
 from mmmaskfree.testing import make_mini_dataset
 
@@ -52,3 +54,18 @@ def test_from_files(tool, tmp_path, monkeypatch, capsys):
     for row in rows:
         assert 0 < row['object matched'] <= 100
         assert 50 < row['right'] <= 100
+
+
+def test_the_mask_of_a_crop_is_the_object_s(tool):
+    """Decoded RLE is column-major: read otherwise it would be noise."""
+    mask = np.zeros((60, 90), np.uint8, order='F')
+    mask[20:40, 30:50] = 1
+    mask[20:30, 50:70] = 1  # an L that lies on its side
+    image = 255 * mask[..., None].repeat(3, axis=2)
+    lab, valid, crop, box = tool.crop(image, [30, 20, 70, 40], encode(mask), 1.4)
+    assert valid.all() and lab.shape == (3, 28, 28)
+    assert box.nonzero().amin(0).tolist() == [4, 4]
+    assert box.nonzero().amax(0).tolist() == [23, 23]
+    assert crop.sum() == 300 and (crop & ~box).sum() == 0
+    assert not crop[14:, 14:].any() and crop[4:24, 4:14].all()
+    assert torch.equal(crop, lab[0] > 50)

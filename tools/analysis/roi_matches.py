@@ -45,7 +45,8 @@ def crop(image: np.ndarray, box: list[float], rle: dict, scale: float) -> list[T
     valid = torch.ones(lab.shape[1:], dtype=torch.bool)
     cues = FrameCues(lab, valid, 1, boxes, torch.zeros(1, dtype=torch.long))
     colors, inside = crop_colors([cues], rois, CELLS)
-    mask = torch.from_numpy(mask_utils.decode(rle))[None, None].float()
+    # Decoded masks are column-major, and roi_align reads memory row by row.
+    mask = torch.from_numpy(mask_utils.decode(rle).copy('C'))[None, None].float()
     share = roi_align(mask, rois, CELLS, 1, 0, 'avg', True)[0, 0]
     cells = relative_boxes(boxes, roi) * CELLS[0]
     return [colors[0], inside[0], share > 0.5, boxes_to_masks(cells, CELLS, 1)[0]]
