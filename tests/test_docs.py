@@ -9,7 +9,6 @@ import re
 import shutil
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import cv2
 import numpy as np
@@ -18,6 +17,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 from pages import blocks
+from scripts import load_script
 
 import mmmaskfree
 import mmmaskfree.compat
@@ -61,16 +61,6 @@ def anchors(page: Path) -> set[str]:
         re.sub(r'[^\w -]', '', heading.lower()).replace(' ', '-')
         for heading in headings
     }
-
-
-def tool(name: str) -> ModuleType:
-    """A script of ``tools/`` as a module."""
-    spec = importlib.util.spec_from_file_location(
-        Path(name).name, ROOT / 'tools' / f'{name}.py'
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_pages_are_there():
@@ -257,7 +247,7 @@ def test_own_data_of_the_readme(folder, mmdet_scope, capsys):
         assert valid.metainfo['ground_truth'] == 'boxes'
         assert len(valid[0]['inputs']) == 3
 
-    verify = tool('dataset_converters/verify_dataset')
+    verify = load_script('dataset_converters/verify_dataset')
     (line,) = re.findall(r'verify_dataset\.py (.*)', README.read_text())
     assert verify.main(line.split()) == 0
     assert '1 videos, 3 frames, 1 tracks, 2 boxes, 0 masks' in capsys.readouterr().out
@@ -441,7 +431,7 @@ def test_versions_on_the_pages_are_the_pinned_ones():
 @pytest.mark.parametrize('family', ['mask2former', 'masktrack-rcnn', 'qdtrack'])
 def test_table_is_that_of_its_receipt(family):
     """Before `make table` it says so; afterwards it is the receipt's, to the digit."""
-    bench = tool('mini_benchmark')
+    bench = load_script('mini_benchmark')
     family = bench.FAMILIES[family]
     begin, end = bench.MARKS
     text = family.page.read_text()

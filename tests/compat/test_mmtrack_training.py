@@ -1,6 +1,5 @@
 """mmtrack's configs train and are scored through our tools."""
 
-import importlib.util
 import json
 import pickle
 import sys
@@ -12,20 +11,16 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, DefaultScope
+from scripts import load_script
 
 from mmmaskfree.compat import mends
 
-TOOLS = Path(__file__).parents[2] / 'tools'
 pytestmark = pytest.mark.usefixtures('no_paperwork')
 
 
 def run_tool(name: str, *arguments: str | Path) -> None:
     """What ``python tools/<name>.py ...`` does, in this process."""
-    spec = importlib.util.spec_from_file_location(
-        f'mmtrack_{name}', TOOLS / f'{name}.py'
-    )
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load_script(name)
     instances = dict(DefaultScope._instance_dict)  # the runner leaves its own
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, 'argv', [f'{name}.py', *map(str, arguments)])

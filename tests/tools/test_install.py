@@ -1,6 +1,5 @@
 """What tools/install.py does again and what it skips; its commands are recorded."""
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -8,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from scripts import load_script
 
 ROOT = Path(__file__).resolve().parents[2]
 CUDA = 'torch==2.13.0 --index-url https://example.org/cuda'
@@ -33,10 +33,7 @@ class Machine:
 
     def load(self) -> None:
         """Read the script as a new process does."""
-        path = ROOT / 'tools' / 'install.py'
-        spec = importlib.util.spec_from_file_location('tools_install', path)
-        self.script = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(self.script)
+        self.script = load_script('install')
         venv = self.root / '.venv'
         paths = dict(ROOT=self.root, VENV=venv, PY=venv / 'bin/python')
         for name, value in {**paths, 'STAMPS': venv / 'setup'}.items():
@@ -267,9 +264,7 @@ def test_the_wheel_of_a_torch_is_kept_and_another_torch_has_its_own(machine, cap
 
 
 def test_a_torch_that_does_not_import_is_one_sentence(tmp_path, monkeypatch, capfd):
-    spec = importlib.util.spec_from_file_location('i', ROOT / 'tools' / 'install.py')
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load_script('install')
     monkeypatch.setattr(script, 'PY', sys.executable)
     assert script.ask('print(6 * 7)') == '42'
     with pytest.raises(script.SetupError, match='torch does not work'):

@@ -1,6 +1,5 @@
 """What the benchmark decides by itself; the runs are those of other tests."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -9,13 +8,10 @@ import pytest
 import torch
 from mmengine.config import Config
 from pycocotools import mask as mask_utils
+from scripts import load_script
 
 ROOT = Path(__file__).parents[2]
-_spec = importlib.util.spec_from_file_location(
-    'mini_benchmark', ROOT / 'tools' / 'mini_benchmark.py'
-)
-bench = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(bench)
+bench = load_script('mini_benchmark')
 FAMILY = bench.FAMILIES['mask2former']
 families = pytest.mark.parametrize(
     'family', bench.FAMILIES.values(), ids=bench.FAMILIES

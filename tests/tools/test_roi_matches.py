@@ -1,26 +1,20 @@
 """Matches of RoI crops, by hand and from files."""
 
-import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from pycocotools.mask import encode
+from scripts import load_script
 
 from mmmaskfree.testing import make_mini_dataset
-
-PATH = Path(__file__).parents[2] / 'tools' / 'analysis' / 'roi_matches.py'
 
 
 @pytest.fixture(scope='module')
 def tool():
-    spec = importlib.util.spec_from_file_location('roi_matches', PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script('analysis/roi_matches')
 
 
 def test_shares_by_hand(tool):

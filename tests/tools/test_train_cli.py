@@ -1,6 +1,5 @@
 """tools/train.py and tools/test.py as a user starts them."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ import torch
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.registry import EVALUATOR, DefaultScope
+from scripts import load_script
 
 import mmmaskfree
 from mmmaskfree.apis.cli import (
@@ -85,13 +85,6 @@ def free_port() -> str:
     with socket.socket() as server:
         server.bind(('127.0.0.1', 0))
         return str(server.getsockname()[1])
-
-
-def load_script(path: Path):
-    spec = importlib.util.spec_from_file_location(f'tools_{path.stem}', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope='module')
@@ -213,13 +206,13 @@ def test_ctrl_c_says_how_to_resume(trained, tmp_path):
 def test_the_resume_line_names_one_checkpoint(arguments, want, tmp_path, monkeypatch):
     (tmp_path / 'last_checkpoint').write_text('/x/iter_3.pth')
     monkeypatch.setattr(sys, 'argv', ['/a b/train.py', 'c.py', *arguments])
-    line = load_script(TRAIN).resume_line(str(tmp_path), 'none')
+    line = load_script('train').resume_line(str(tmp_path), 'none')
     command = f"{sys.executable} '/a b/train.py' c.py {want}"
     assert line == f'Stopped. To go on from iter_3.pth: {command}'
 
 
 def test_with_a_launcher_no_process_knows_the_command(tmp_path, monkeypatch):
-    train = load_script(TRAIN)
+    train = load_script('train')
     monkeypatch.setattr(sys, 'argv', ['train.py', 'c.py', '--launcher', 'pytorch'])
     assert 'nothing to resume' in train.resume_line(str(tmp_path), 'pytorch')
     (tmp_path / 'last_checkpoint').write_text('/x/iter_3.pth')
@@ -281,7 +274,7 @@ def test_a_broken_checkpoint_is_one_line(
     arguments = [script, TOY, *arguments, '--work-dir', tmp_path / 'run']
     monkeypatch.setattr(sys, 'argv', [str(x) for x in arguments])
     with pytest.raises(SystemExit, match='2'):
-        load_script(script).main()
+        load_script(script.stem).main()
     line = capsys.readouterr().err.strip().splitlines()[-1]
     said = f'error: The checkpoint {broken} ({broken.stat().st_size} bytes) is cut off'
     assert line.startswith(f'{script.name}: {said}')
@@ -318,7 +311,7 @@ def test_wrong_arguments(script, arguments, message, tmp_path, monkeypatch, caps
     monkeypatch.syspath_prepend(str(HERE))
     monkeypatch.setattr(sys, 'argv', [str(script), *map(str, arguments)])
     with pytest.raises(SystemExit, match='2'):
-        load_script(script).main()
+        load_script(script.stem).main()
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line.startswith(f'{script.name}: error: ')
     assert message in line
@@ -334,7 +327,7 @@ def test_format_only_tells_the_metrics_that_take_it_where_to_write(wrapped):
     if wrapped:
         metrics = dict(type='Evaluator', metrics=metrics)
     cfg = Config(dict(work_dir='w', default_scope='mmdet', test_evaluator=metrics))
-    assert load_script(TEST).format_only(cfg) == [DUMP['type']]
+    assert load_script('test').format_only(cfg) == [DUMP['type']]
 
     with DefaultScope.overwrite_default_scope('mmdet'):
         evaluator = cfg.test_evaluator
@@ -353,24 +346,24 @@ class OfItsOwn(YouTubeVISMetric):
 
 def test_format_only_reaches_metrics_that_derive_from_ours():
     cfg = Config(dict(work_dir='w', test_evaluator=dict(type=OfItsOwn)))
-    assert load_script(TEST).format_only(cfg) == []
+    assert load_script('test').format_only(cfg) == []
     assert Evaluator(cfg.test_evaluator).metrics[0].format_only
 
 
 def test_format_only_without_a_metric_that_writes():
     cfg = Config(dict(work_dir='w', test_evaluator=dict(DUMP)))
     with pytest.raises(ValueError, match='DumpTrackResults writes no file'):
-        load_script(TEST).format_only(cfg)
+        load_script('test').format_only(cfg)
     cfg = Config(dict(work_dir='w', test_evaluator=dict(type='NoSuchMetric')))
     with pytest.raises(ValueError, match='no metric NoSuchMetric'):
-        load_script(TEST).format_only(cfg)
+        load_script('test').format_only(cfg)
 
 
 def test_what_was_left_out_and_where_it_drew_is_said(trained, tmp_path):
     config = tmp_path / 'two.py'
     metrics = [dict(type='mmengine.ToySum'), dict(type='mmengine.ToyFile')]
     # Points are no videos: none is drawn.
-    hooks = dict(visualization=dict(type=load_script(TEST).HOOK, max_videos=0))
+    hooks = dict(visualization=dict(type=load_script('test').HOOK, max_videos=0))
     config.write_text(
         f'_base_ = {str(TOY)!r}\ntest_evaluator = {metrics}\ndefault_hooks = {hooks}'
     )
@@ -388,7 +381,7 @@ def test_what_was_left_out_and_where_it_drew_is_said(trained, tmp_path):
 
 
 def test_show_dir_draws_with_our_hook():
-    test = load_script(TEST)
+    test = load_script('test')
     upstream = dict(visualization=dict(type='TrackVisualizationHook', show=True))
     cfg = Config(dict(default_hooks=upstream))
     test.draw_videos(cfg, 'pictures')

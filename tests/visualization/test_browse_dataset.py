@@ -1,15 +1,11 @@
 """The tool on generated clips, through the real pipeline of a config."""
 
-import importlib.util
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
+from scripts import load_script
 
 from mmmaskfree.testing.mini import make_mini_dataset
-
-TOOL = Path(__file__).parents[2] / 'tools/analysis/browse_dataset.py'
 
 CONFIG = """
 default_scope = 'mmdet'
@@ -54,10 +50,7 @@ model = dict(
 
 @pytest.fixture(scope='module')
 def tool():
-    spec = importlib.util.spec_from_file_location('browse_dataset', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script('analysis/browse_dataset')
 
 
 @pytest.fixture(scope='module')

@@ -1,0 +1,20 @@
+"""The scripts of ``tools/``, which is no package."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+TOOLS = Path(__file__).parents[1] / 'tools'
+
+
+def load_script(name: str) -> ModuleType:
+    """A script as a new process reads it, but for running it.
+
+    Args:
+        name: Below ``tools/``, without ``.py``.
+    """
+    path = TOOLS / f'{name}.py'
+    spec = importlib.util.spec_from_file_location(f'tools_{path.stem}', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
