@@ -16,10 +16,15 @@ from typing import Any, Literal
 import numpy as np
 from pycocotools import mask as mask_util
 
-IouType = Literal['segm', 'bbox']
+from .average_precision import (
+    IOU_THRESHOLDS,
+    Curves,
+    Matches,
+    match_predictions,
+    precision_recall,
+)
 
-IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
-RECALL_LEVELS = np.linspace(0.0, 1.0, 101)
+IouType = Literal['segm', 'bbox']
 
 AREA_RANGES = {
     's': (0.0, 128.0**2),
@@ -211,7 +216,7 @@ def evaluate_tube_ap(
             for key in ((video_id, label) for video_id in videos)
             if key in gts_of or key in preds_of
         ]
-        curves.append(_accumulate(matches, limits))
+        curves.append(precision_recall(matches, limits))
 
     result = _summarise(curves, limits, list(area_ranges))
     if per_class:
@@ -223,96 +228,34 @@ def evaluate_tube_ap(
     return result
 
 
-@dataclass(slots=True)
-class _Matches:
-    """What became of the predictions of one class in one video.
-
-    Predictions are in order of falling score and already cut to the limit.
-    """
-
-    scores: np.ndarray  # (D,)
-    matched: np.ndarray  # (A, U, D) bool
-    ignored: np.ndarray  # (A, U, D) bool
-    num_gts: np.ndarray  # (A,) how many count
-
-
-@dataclass(slots=True)
-class _Curves:
-    """Precision and recall of one class."""
-
-    precision: np.ndarray  # (A, U, R)
-    recall: np.ndarray  # (M, A, U)
-    present: np.ndarray  # (A,) bool: is there ground truth
-
-
 def _match(
     gts: Sequence[Tube],
     preds: Sequence[Tube],
     iou_type: IouType,
     max_det: int,
     bounds: np.ndarray,
-) -> _Matches:
+) -> Matches:
+    """One class in one video, which is the one group that its tubes meet in."""
     preds = sorted(preds, key=lambda pred: -pred.score)[:max_det]
-    ious = tube_iou(preds, gts, iou_type=iou_type)
-    num_dets, num_gts = ious.shape
     crowd = np.array([gt.iscrowd for gt in gts], dtype=bool)
     gt_ignored = crowd | _outside(gts, iou_type, bounds)  # (A, G)
-    # as COCO: an exact copy passes a threshold of 1
-    thresholds = np.minimum(IOU_THRESHOLDS, 1 - 1e-10)[:, None]
-
-    shape = (len(bounds), len(IOU_THRESHOLDS))
-    matched = np.zeros((*shape, num_dets), dtype=bool)
-    ignored = np.zeros((*shape, num_dets), dtype=bool)
-    taken = np.zeros((*shape, num_gts), dtype=bool)
-    for d in range(num_dets if num_gts else 0):
-        free = (ious[d] >= thresholds) & (~taken | crowd)  # (A, U, G)
-        regular = free & ~gt_ignored[:, None]
-        # what is to be ignored is taken only where nothing else is left
-        free = np.where(regular.any(-1, keepdims=True), regular, free)
-        # equal IoUs go to the last, as in COCO; argmax finds the first
-        ranked = np.where(free, ious[d], -1.0)[..., ::-1]
-        best = num_gts - 1 - ranked.argmax(-1)  # (A, U)
-        hit = free.any(-1)
-        matched[..., d] = hit
-        ignored[..., d] = hit & np.take_along_axis(gt_ignored, best, axis=1)
-        taken |= hit[..., None] & (np.arange(num_gts) == best[..., None])
-    ignored |= ~matched & _outside(preds, iou_type, bounds)[:, None]
-    return _Matches(
-        np.array([pred.score for pred in preds], dtype=float),
-        matched,
-        ignored,
-        (~gt_ignored).sum(1),
+    matched, ignored = match_predictions(
+        tube_iou(preds, gts, iou_type=iou_type)[None],
+        crowd=crowd[None],
+        gt_ignored=gt_ignored[:, None],
+        pred_outside=_outside(preds, iou_type, bounds)[:, None],
     )
-
-
-def _accumulate(matches: Sequence[_Matches], limits: Sequence[int]) -> _Curves:
-    scores = np.concatenate([m.scores for m in matches])
-    rank = np.concatenate([np.arange(len(m.scores)) for m in matches])
-    matched = np.concatenate([m.matched for m in matches], axis=-1)
-    ignored = np.concatenate([m.ignored for m in matches], axis=-1)
-    num_gts = np.sum([m.num_gts for m in matches], axis=0)  # (A,)
-    order = np.argsort(-scores, kind='stable')
-
-    hits = matched & ~ignored  # (A, U, D)
-    gts_or_one = np.maximum(num_gts, 1)[:, None]
-    recall = np.stack(
-        [hits[..., rank < limit].sum(-1) / gts_or_one for limit in limits]
+    return Matches(
+        scores=np.array([pred.score for pred in preds], dtype=float),
+        rank=np.arange(len(preds)),
+        matched=matched[:, :, 0],
+        ignored=ignored[:, :, 0],
+        num_gts=(~gt_ignored).sum(1),
     )
-
-    tp = np.cumsum(hits[..., order], axis=-1, dtype=float)
-    fp = np.cumsum((~matched & ~ignored)[..., order], axis=-1, dtype=float)
-    raw = tp / (fp + tp + np.spacing(1))
-    envelope = np.maximum.accumulate(raw[..., ::-1], axis=-1)[..., ::-1]
-    precision = np.zeros((*envelope.shape[:2], len(RECALL_LEVELS)))
-    for a, u in np.ndindex(precision.shape[:2]):
-        reached = np.searchsorted(tp[a, u] / gts_or_one[a], RECALL_LEVELS)
-        within = reached < len(order)
-        precision[a, u, within] = envelope[a, u, reached[within]]
-    return _Curves(precision, recall, num_gts > 0)
 
 
 def _summarise(
-    curves: Sequence[_Curves], limits: Sequence[int], suffixes: Sequence[str]
+    curves: Sequence[Curves], limits: Sequence[int], suffixes: Sequence[str]
 ) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for a, suffix in enumerate(['', *suffixes]):
