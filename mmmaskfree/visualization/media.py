@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from ..utils.files import whole_file
 from .drawing import _check_image
 
 
@@ -32,7 +31,7 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     options = [cv2.IMWRITE_JPEG_QUALITY, 92] if path.suffix != '.png' else []
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode(path.suffix, bgr, options)
-    with _whole_file(path) as temporary:
+    with whole_file(path) as temporary:
         temporary.write_bytes(data.tobytes())
 
 
@@ -65,7 +64,7 @@ def write_video(
         raise ValueError(f'{path}: a video needs at least one frame.')
     _check_image(first)
 
-    with _whole_file(path) as temporary:
+    with whole_file(path) as temporary:
         # The index at the front lets a browser start before it has the file.
         container = av.open(
             str(temporary), 'w', format='mp4', options={'movflags': 'faststart'}
@@ -145,15 +144,3 @@ def _import_av():
 def _with_first(first: np.ndarray, rest: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
     yield first
     yield from rest
-
-
-@contextmanager
-def _whole_file(path: Path) -> Iterator[Path]:
-    """A temporary neighbour of ``path`` that takes its name when all went well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.stem}.{uuid.uuid4().hex}{path.suffix}')
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

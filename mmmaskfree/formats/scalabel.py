@@ -1,0 +1,479 @@
+"""Reading and writing frames: JSON files, folders of them, and bitmask folders.
+
+A frame is a dict of the JSON files: ``name``, ``videoName``, ``frameIndex`` and
+``labels``, a list or None. A label has ``id``, ``category`` and one or more of
+``box2d`` (inclusive corners, px), ``rle`` and ``poly2d``; ``attributes`` and ``score``
+may be there. What a frame is called on disk is
+``<videoName>/<videoName>-<frameIndex + 1, seven digits>.jpg``.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from reprlib import repr as _short
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ..utils.files import whole_file
+from .bitmask import parse_bitmask
+from .labels import CATEGORIES, FormatError, canonical_category, is_ignored
+from .poly2d import poly2ds_to_rles
+from .rle import compress, sound_texts
+
+__all__ = [
+    'CATEGORIES',
+    'FormatError',
+    'canonical_category',
+    'group_by_video',
+    'is_ignored',
+    'read_frames',
+    'write_frames',
+]
+
+SIZE = (720, 1280)
+"""(h, w) px of the frames of BDD100K."""
+
+_PNG_END = b'IEND\xaeB`\x82'
+_NUMBERED = re.compile(r'-(\d{7})$')
+
+
+def read_frames(
+    path: str | Path,
+    *,
+    size: tuple[int, int] | None = None,
+    workers: int = 1,
+    on_file: Callable[[int, int], object] | None = None,
+    errors: list[FormatError] | None = None,
+) -> list[dict]:
+    """Read labels or results, whatever layout they are in.
+
+    Args:
+        path: A JSON file (a list of frames, or ``{'frames': [...]}``), a folder of
+            such, or a folder of ``<video>/<name>.png`` bitmasks. A folder of bitmasks
+            without folders for videos holds stills.
+        size: (h, w) px that the frames have. By default masks may have any size, one
+            within a video, and polygons are drawn in the size of the masks of their
+            file or else in BDD100K's (720, 1280).
+        workers: Processes that read files; the result is the same.
+        on_file: Called with the number of files done and that of all, after each.
+        errors: If given, faults are appended here and what has them is left out;
+            otherwise the first one is raised.
+
+    Returns:
+        The frames in the order of the files. Each has ``labels`` (None for none) and
+        a ``videoName``: a frame without one and without a ``frameIndex`` is a still,
+        and its name without suffix is its video. Labels with polygons have ``rle``
+        afterwards, drawn without overlap (see `poly2d`); categories stay as they
+        stand in the file. No pixels are held: bitmasks become RLE one by one.
+
+    Raises:
+        FormatError: A file is not as the format says. The message names file, frame,
+            label and mend.
+        FileNotFoundError: There is no such path.
+    """
+    path = Path(path)
+    files, read = _files_of(path)
+    read = partial(read, size=size)
+    frames: list[dict] = []
+    faults: list[FormatError] = []
+    if workers > 1 and len(files) > 1:
+        # Forked processes could wait forever for a lock of a thread that they lack.
+        pool = ProcessPoolExecutor(workers, mp_context=get_context('spawn'))
+        with pool:
+            chunk = max(1, min(16, len(files) // (4 * workers)))
+            found = pool.map(read, files, chunksize=chunk)
+            _collect(found, len(files), frames, faults, on_file, errors is None)
+    else:
+        _collect(map(read, files), len(files), frames, faults, on_file, errors is None)
+    seen: dict[tuple[str, str], int] = {}
+    for frame in frames:
+        key = frame['videoName'], frame['name']
+        seen[key] = seen.get(key, 0) + 1
+    for (video, name), count in seen.items():
+        if count > 1:
+            faults.append(
+                FormatError(
+                    f'{path}: frame {name} of video {video} is there {count} times. '
+                    'Leave one of them'
+                )
+            )
+    if faults and errors is None:
+        raise faults[0]
+    if errors is not None:
+        errors += faults
+    return frames
+
+
+def write_frames(frames: Iterable[dict], path: str | Path) -> None:
+    """Write frames as JSON; each file is either whole or not there.
+
+    Args:
+        frames: See the module.
+        path: ``<name>.json`` takes all of them, any other name is a folder (made if
+            need be) that takes ``<videoName>.json`` for each video.
+
+    Raises:
+        FormatError: The name of a video is no file name.
+    """
+    path = Path(path)
+    frames = list(frames)
+    if path.suffix == '.json':
+        _write_json(path, frames)
+        return
+    videos: dict[str, list[dict]] = {}
+    for frame in frames:
+        videos.setdefault(frame['videoName'], []).append(frame)
+    for name in videos:
+        check_file_name(name)
+    path.mkdir(parents=True, exist_ok=True)
+    for name, own in videos.items():
+        _write_json(path / f'{name}.json', own)
+
+
+def group_by_video(frames: Iterable[dict]) -> dict[str, list[dict]]:
+    """Frames by ``videoName``, each video sorted by ``frameIndex`` (missing: 0).
+
+    >>> frames = [{'videoName': 'a', 'frameIndex': t} for t in (1, 0)]
+    >>> [frame['frameIndex'] for frame in group_by_video(frames)['a']]
+    [0, 1]
+    """
+    videos: dict[str, list[dict]] = {}
+    for frame in frames:
+        videos.setdefault(frame['videoName'], []).append(frame)
+    for own in videos.values():
+        own.sort(key=lambda frame: frame.get('frameIndex') or 0)
+    return videos
+
+
+def check_file_name(name: str) -> None:
+    """Raises `FormatError` where a name of a frame or video leads out of its folder."""
+    if name in ('', '.', '..') or '/' in name or '\\' in name or '\0' in name:
+        raise FormatError(f'the name {name!r} is no file name. Rename it')
+
+
+def _collect(
+    found: Iterable[tuple[list[dict], list[FormatError]]],
+    total: int,
+    frames: list[dict],
+    faults: list[FormatError],
+    on_file: Callable[[int, int], object] | None,
+    stop: bool,
+) -> None:
+    for done, (own, own_faults) in enumerate(found, start=1):
+        if own_faults and stop:
+            raise own_faults[0]
+        frames += own
+        faults += own_faults
+        if on_file is not None:
+            on_file(done, total)
+
+
+def _files_of(path: Path) -> tuple[list[Any], Callable]:
+    """What there is to read, and what reads one of it."""
+    if path.is_file():
+        return [path], _read_json
+    if not path.is_dir():
+        raise FileNotFoundError(
+            f'There is no file or folder {path}. Check the path of the labels'
+        )
+    jsons = sorted(path.glob('*.json'))
+    pngs = sorted([*path.glob('*.png'), *path.glob('*/*.png')])
+    if jsons and pngs:
+        raise FormatError(
+            f'{path}: holds JSON files ({jsons[0].name}) and PNG files '
+            f'({pngs[0].relative_to(path)}). Give a folder of one of them'
+        )
+    if jsons:
+        return jsons, _read_json
+    if not pngs:
+        raise FormatError(
+            f'{path}: holds neither <video>.json nor <video>/<name>.png. Give a folder '
+            'as labels/seg_track_20/rles/val or labels/seg_track_20/bitmasks/val'
+        )
+    ranks: dict[Path, int] = {}
+    jobs = []
+    for png in pngs:
+        ranks[png.parent] = rank = ranks.get(png.parent, -1) + 1
+        jobs.append((png, None if png.parent == path else png.parent.name, rank))
+    return jobs, _read_bitmask
+
+
+def _read_bitmask(
+    job: tuple[Path, str | None, int], *, size: tuple[int, int] | None
+) -> tuple[list[dict], list[FormatError]]:
+    path, video, rank = job
+    try:
+        image = read_rgba(path)
+        if size is not None and image.shape[:2] != tuple(size):
+            raise FormatError(
+                f'{path}: is {image.shape[0]} x {image.shape[1]} (height x width), not '
+                f'{size[0]} x {size[1]}. Give bitmasks in the size of the frames'
+            )
+        try:
+            labels = parse_bitmask(image)
+        except ValueError as error:
+            raise FormatError(f'{path}: {error}') from None
+    except FormatError as error:
+        return [], [error]
+    frame: dict = {'name': f'{path.stem}.jpg', 'videoName': video or path.stem}
+    if video is not None:
+        numbered = _NUMBERED.search(path.stem)
+        frame['frameIndex'] = int(numbered[1]) - 1 if numbered else rank
+    return [{**frame, 'labels': labels}], []
+
+
+def read_rgba(path: Path) -> np.ndarray:
+    """(h, w, 4) uint8 RGBA of a PNG file.
+
+    Raises:
+        FormatError: It cannot be read, is cut off or is no RGBA.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise FormatError(
+            f'{path}: cannot be read ({error.strerror or error}). Check the disk'
+        ) from None
+    if not content.rstrip(b'\0').endswith(_PNG_END):
+        raise FormatError(f'{path}: is cut off, or no PNG. Write it again')
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise FormatError(f'{path}: is no PNG that can be read. Write it again')
+    if image.ndim != 3 or image.shape[2] != 4 or image.dtype != np.uint8:
+        raise FormatError(
+            f'{path}: is no RGBA picture of 8 bits (its shape is {image.shape}, '
+            f'{image.dtype}). Colormaps and masks without ids are none: give the '
+            'folder called bitmasks'
+        )
+    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA)
+
+
+def write_rgba(path: Path, image: np.ndarray) -> None:
+    """Write (h, w, 4) uint8 RGBA as PNG; the file is either whole or not there."""
+    done, content = cv2.imencode('.png', cv2.cvtColor(image, cv2.COLOR_RGBA2BGRA))
+    if not done:
+        raise OSError(f'{path}: OpenCV cannot write it')
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content.tobytes())
+
+
+def _write_json(path: Path, frames: Sequence[dict]) -> None:
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(frames), encoding='ascii')
+
+
+def _read_json(
+    path: Path, *, size: tuple[int, int] | None
+) -> tuple[list[dict], list[FormatError]]:
+    reader = _JsonReader(path, size)
+    try:
+        reader.read()
+    except FormatError as error:
+        reader.errors.append(error)
+    return reader.frames, reader.errors
+
+
+class _JsonReader:
+    """The state of reading one JSON file."""
+
+    def __init__(self, path: Path, size: tuple[int, int] | None) -> None:
+        self.path = path
+        self.size = size
+        self.frames: list[dict] = []
+        self.errors: list[FormatError] = []
+        self.sizes: dict[str, tuple[int, int]] = {}  # of the masks of each video
+
+    def read(self) -> None:
+        entries = self._load()
+        self.sound = sound_texts(_texts_of(entries))
+        for index, frame in enumerate(entries):
+            try:
+                self._read_frame(index, frame)
+            except FormatError as error:
+                self.errors.append(error)
+        for frame in self.frames:
+            self._draw(frame)
+
+    def _error(self, *place: str, what: str, mend: str) -> FormatError:
+        where = ': '.join(filter(None, (str(self.path), ', '.join(place))))
+        return FormatError(f'{where}: {what}. {mend}')
+
+    def _load(self) -> list:
+        try:
+            data = json.loads(self.path.read_bytes())
+        except OSError as error:
+            raise self._error(
+                what=f'cannot be read ({error.strerror or error})',
+                mend='Check the disk',
+            ) from None
+        except (ValueError, RecursionError) as error:
+            raise self._error(
+                what=f'is not JSON ({error})',
+                mend='Download or write it again; it may be cut off',
+            ) from None
+        if isinstance(data, dict):
+            data = data.get('frames')
+        if not isinstance(data, list):
+            raise self._error(
+                what='holds no list of frames',
+                mend="Give a list of frames, or an object with the list 'frames'",
+            )
+        return data
+
+    def _read_frame(self, index: int, frame: Any) -> None:
+        place = f'frame {index}'
+        if not isinstance(frame, dict):
+            raise self._error(
+                place,
+                what=f'is a {type(frame).__name__}',
+                mend='A frame is an object with name, videoName and labels',
+            )
+        frame = dict(frame)
+        name = frame.get('name')
+        if not isinstance(name, str) or not name:
+            raise self._error(
+                place, what="has no 'name'", mend='Give it that of its image'
+            )
+        place += f' ({name})'
+        number = frame.get('frameIndex')
+        if number is not None and (type(number) is not int or number < 0):
+            raise self._error(
+                place,
+                what=f'its frameIndex is {_short(number)}',
+                mend='Give it a number from 0',
+            )
+        video = frame.get('videoName')
+        if video is None and number is None:
+            video = frame['videoName'] = Path(name).stem  # a still
+        if not isinstance(video, str) or not video:
+            raise self._error(
+                place,
+                what="has no 'videoName'",
+                mend='Give it that of its video (stills have no frameIndex either)',
+            )
+        labels = frame.get('labels')
+        if labels is not None and not isinstance(labels, list):
+            raise self._error(
+                place,
+                what=f'its labels are a {type(labels).__name__}',
+                mend='Give it a list or null',
+            )
+        if labels is None:
+            frame['labels'] = None
+        else:
+            frame['labels'] = []
+            for i, label in enumerate(labels):
+                try:
+                    frame['labels'].append(self._read_label(place, i, label, video))
+                except FormatError as error:
+                    self.errors.append(error)
+        self.frames.append(frame)
+
+    def _read_label(self, place: str, index: int, label: Any, video: str) -> dict:
+        entry = f'label {index}'
+        if not isinstance(label, dict):
+            raise self._error(
+                place,
+                entry,
+                what=f'is a {type(label).__name__}',
+                mend='A label is an object with id and category',
+            )
+        label = dict(label)
+        if type(label.get('id')) not in (str, int):
+            raise self._error(
+                place,
+                entry,
+                what=f'its id is {_short(label.get("id"))}',
+                mend='Give it the id of its track, a text or a number',
+            )
+        entry += f' (id {label["id"]})'
+        try:
+            canonical_category(label.get('category'))
+        except FormatError as error:
+            raise FormatError(f'{self.path}: {place}, {entry}: {error}') from None
+        if not isinstance(label.get('attributes'), dict | None):
+            raise self._error(
+                place, entry, what='its attributes are no object', mend='Give it flags'
+            )
+        score = label.get('score')
+        if score is not None and (
+            type(score) not in (int, float) or not math.isfinite(score)
+        ):
+            raise self._error(
+                place,
+                entry,
+                what=f'its score is {_short(score)}',
+                mend='Give it a number or leave it out',
+            )
+        if label.get('box2d') is not None:
+            self._check_box(place, entry, label['box2d'])
+        if label.get('rle') is not None:
+            try:
+                label['rle'] = compress(
+                    label['rle'], self.size or self.sizes.get(video), self.sound
+                )
+            except ValueError as error:
+                raise self._error(
+                    place,
+                    entry,
+                    what=str(error),
+                    mend='Give it the RLE of a mask in the size of its frame',
+                ) from None
+            self.sizes.setdefault(video, tuple(label['rle']['size']))
+        return label
+
+    def _check_box(self, place: str, entry: str, box: Any) -> None:
+        if not isinstance(box, dict) or any(
+            type(box.get(key)) not in (int, float) or not math.isfinite(box[key])
+            for key in ('x1', 'y1', 'x2', 'y2')
+        ):
+            raise self._error(
+                place,
+                entry,
+                what=f'its box2d is {_short(box)}',
+                mend='Give it the numbers x1, y1, x2, y2 (px)',
+            )
+
+    def _draw(self, frame: dict) -> None:
+        """Polygons become masks, those of a frame together."""
+        drawn = [
+            label
+            for label in frame['labels'] or ()
+            if label.get('rle') is None and label.get('poly2d') is not None
+        ]
+        if not drawn:
+            return
+        size = self.size or self.sizes.get(frame['videoName']) or SIZE
+        try:
+            rles = poly2ds_to_rles([label['poly2d'] for label in drawn], size)
+        except ValueError as error:
+            ids = ', '.join(str(label['id']) for label in drawn)
+            self.errors.append(
+                self._error(
+                    f'frame {frame["name"]}',
+                    f'labels {ids}',
+                    what=str(error),
+                    mend='Mend the poly2d',
+                )
+            )
+            frame['labels'] = [label for label in frame['labels'] if label not in drawn]
+            return
+        for label, rle in zip(drawn, rles, strict=True):
+            label['rle'] = rle
+
+
+def _texts_of(frames: list) -> Iterable[str]:
+    for frame in frames:
+        labels = frame.get('labels') if isinstance(frame, dict) else None
+        for label in labels if isinstance(labels, list) else ():
+            rle = label.get('rle') if isinstance(label, dict) else None
+            counts = rle.get('counts') if isinstance(rle, dict) else None
+            if isinstance(counts, str) and counts:
+                yield counts
