@@ -409,7 +409,7 @@ def test_messages_quoted_in_troubleshooting_are_ours():
         'clips of one batch differ in length': 'models/track_heads/'
         'maskfree_mask2former_track_head.py',
         '--amp would replace optim_wrapper.type': 'apis/cli.py',
-        'predict with rescale=True': 'evaluation/metrics/youtube_vis_metric.py',
+        'predict with rescale=True': 'evaluation/metrics/frames.py',
         'the data set has no ground truth': 'evaluation/metrics/youtube_vis_metric.py',
     }
     page = (ROOT / 'docs' / 'troubleshooting.md').read_text()
@@ -428,12 +428,12 @@ def test_versions_on_the_pages_are_the_pinned_ones():
     assert re.search(r'^## \[(.+?)\]', changes, re.M)[1] == mmmaskfree.__version__
 
 
-@pytest.mark.parametrize('family', ['mask2former', 'masktrack-rcnn', 'qdtrack'])
+@pytest.mark.parametrize('family', load_script('mini_benchmark').FAMILIES)
 def test_table_is_that_of_its_receipt(family):
     """Before `make table` it says so; afterwards it is the receipt's, to the digit."""
     bench = load_script('mini_benchmark')
     family = bench.FAMILIES[family]
-    begin, end = bench.MARKS
+    begin, end = family.marks
     text = family.page.read_text()
     assert text.count(begin) == text.count(end) == 1
     table = text.split(begin)[1].split(end)[0].strip()
@@ -441,7 +441,7 @@ def test_table_is_that_of_its_receipt(family):
         assert not family.receipt.exists()
         return
     rows = json.loads(family.receipt.read_text())['rows']
-    assert table == bench.format_table(rows).strip()
+    assert table == bench.format_table(family.benchmark, rows).strip()
 
 
 def test_what_was_measured_for_rois_is_in_its_receipt():

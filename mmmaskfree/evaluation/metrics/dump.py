@@ -4,13 +4,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from mmengine.evaluator import DumpResults
-from pycocotools import mask as mask_util
 
+from mmmaskfree.formats import encode
 from mmmaskfree.registry import METRICS
 
-from .frames import as_dict, frames_of
+from .frames import as_dict, frames_of, to_numpy
 
 
 @METRICS.register_module()
@@ -24,7 +23,7 @@ class DumpTrackResults(DumpResults):
     ``video_id``, ``frame_id`` int; ``img_path`` str; ``ori_shape`` (h, w) px;
     ``pred_track_instances``: ``bboxes`` (K, 4) xyxy px, ``labels`` (K,),
     ``scores`` (K,), ``instances_id`` (K,) arrays, ``masks`` list of K compressed
-    RLE ``{'size': [h, w], 'counts': bytes}``.
+    RLE ``{'size': [h, w], 'counts': str}``.
 
     Args:
         out_file_path: The file, ending with ``.pkl`` or ``.pickle``.
@@ -41,7 +40,7 @@ class DumpTrackResults(DumpResults):
         """
         for frame in frames_of(data_samples):
             pred = {
-                key: _encode(value) if key == 'masks' else _to_numpy(value)
+                key: encode(to_numpy(value)) if key == 'masks' else to_numpy(value)
                 for key, value in as_dict(frame['pred_track_instances']).items()
             }
             keys = ('video_id', 'frame_id', 'img_path', 'ori_shape')
@@ -56,13 +55,3 @@ class DumpTrackResults(DumpResults):
         """Write each frame once: a sampler may repeat videos to fill a batch."""
         frames = {(r['video_id'], r['frame_id']): r for r in results}
         return super().compute_metrics([frames[key] for key in sorted(frames)])
-
-
-def _to_numpy(value: Any) -> Any:
-    return value.detach().cpu().numpy() if hasattr(value, 'detach') else value
-
-
-def _encode(masks: Any) -> list[dict]:
-    """(K, h, w) bool -> K compressed RLE."""
-    masks = np.asarray(_to_numpy(masks))
-    return mask_util.encode(np.asfortranarray(masks.transpose(1, 2, 0), np.uint8))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from pycocotools import mask as mask_util
@@ -24,9 +23,14 @@ from ..functional import (
     evaluate_tube_ap,
     mean_best_tube_iou,
 )
-from .frames import as_dict, frames_of
-
-GROUND_TRUTHS = ('masks', 'boxes', 'none')
+from .frames import (
+    beside_log,
+    frames_of,
+    ground_truth_of,
+    place,
+    record_of,
+    videos_of,
+)
 
 
 @METRICS.register_module()
@@ -119,7 +123,11 @@ class YouTubeVISMetric(BaseMetric):
             KeyError: A frame carries no ``pred_track_instances``.
             ValueError: Predicted masks are not of the frame's ``ori_shape``.
         """
-        self.results.extend(map(self._record, frames_of(data_samples)))
+        declared = self._meta.get('ground_truth')
+        with_masks = declared != 'boxes' or self.outfile_prefix is not None
+        self.results += [
+            record_of(frame, with_masks=with_masks) for frame in frames_of(data_samples)
+        ]
 
     def evaluate(self, size: int) -> dict[str, float]:
         """Score what was processed by all processes, then forget it.
@@ -140,8 +148,8 @@ class YouTubeVISMetric(BaseMetric):
         if not results:
             logger.warning('No video was evaluated: nothing is scored or written.')
             return {}
-        ground_truth = self._ground_truth(results)
-        videos = _group_by_video(results)
+        ground_truth = ground_truth_of(self._meta, results)
+        videos = videos_of(results)
 
         if self.outfile_prefix is not None or ground_truth == 'none':
             self._write_submission(videos)
@@ -193,67 +201,10 @@ class YouTubeVISMetric(BaseMetric):
     def _meta(self) -> dict:
         return self.dataset_meta or {}
 
-    def _record(self, frame: dict) -> dict:
-        """What is kept of a frame: no tensors, no pixels."""
-        where = f'video {frame["video_id"]}, frame {frame["frame_id"]}'
-        height, width = frame['ori_shape'][:2]
-        if 'pred_track_instances' not in frame:
-            raise KeyError(
-                f'{where} has no pred_track_instances: a model that finds nothing '
-                'sets an empty InstanceData'
-            )
-        pred = as_dict(frame['pred_track_instances'])
-        ids = _tolist(pred.get('instances_id', []))
-        if len(set(ids)) < len(ids):
-            raise ValueError(
-                f'{where}: two predictions have the same instances_id. '
-                "MaskTrackRCNN's tracker does that where it is not mended: "
-                'mmmaskfree.compat.mends.switch(), which our tools call'
-            )
-
-        record = {
-            'video_id': frame['video_id'],
-            'frame_id': frame['frame_id'],
-            'video_length': frame.get('ori_video_length'),
-            'source': frame.get('img_path', frame.get('img_id')),
-            'gts': [
-                _annotation(ann, height, width) for ann in frame.get('instances', [])
-            ],
-            'ids': ids,
-            'labels': _tolist(pred['labels']) if ids else [],
-            'scores': _tolist(pred['scores']) if ids else [],
-        }
-        if 'bboxes' in pred:
-            record['bboxes'] = _tolist(pred['bboxes'])
-        only_boxes = (
-            self._meta.get('ground_truth') == 'boxes' and not self.outfile_prefix
-        )
-        if 'masks' in pred and not only_boxes:
-            record['masks'] = _encode(pred['masks'], (height, width), where)
-        return record
-
-    def _ground_truth(self, results: list[dict]) -> str:
-        declared = self._meta.get('ground_truth')
-        if declared is not None:
-            if declared not in GROUND_TRUTHS:
-                raise ValueError(
-                    f"dataset_meta['ground_truth'] must be one of {GROUND_TRUTHS}, "
-                    f'not {declared!r}'
-                )
-            return declared
-        gts = [gt for record in results for gt in record['gts']]
-        if any(gt['mask'] is not None for gt in gts):
-            return 'masks'
-        return 'boxes' if gts else 'none'
-
     def _write_submission(self, videos: dict[int, list[dict]]) -> None:
         """The zip of the YouTube-VIS and OVIS servers, ``results.json`` inside."""
         logger: MMLogger = MMLogger.get_current_instance()
-        prefix = self.outfile_prefix
-        if prefix is None:
-            log_file = getattr(logger, 'log_file', None)
-            folder = Path(log_file).parent if log_file else Path()
-            prefix = str(folder / 'youtube_vis')
+        prefix = self.outfile_prefix or beside_log('youtube_vis')
         path = Path(f'{prefix}.submission_file.zip').absolute()
 
         category_ids = self._meta.get('category_ids')
@@ -279,7 +230,7 @@ class YouTubeVISMetric(BaseMetric):
                     category_ids[tube.label] if category_ids else tube.label + 1
                 ),
                 'score': tube.score,
-                'segmentations': [_as_json(rle) for rle in tube.segmentations or ()],
+                'segmentations': list(tube.segmentations or ()),
             }
             for video_id, tubes in tubes_of.items()
             for tube in sorted(tubes, key=lambda t: -t.score)[: self.max_per_video]
@@ -324,68 +275,6 @@ _KEYS = {
 }
 
 
-def _tolist(values: Any) -> list:
-    return values.tolist() if hasattr(values, 'tolist') else list(values)
-
-
-def _encode(masks: Any, ori_shape: tuple[int, int], where: str) -> list[dict | None]:
-    """(K, h, w) bool -> K compressed RLE, ``None`` for a mask without a pixel."""
-    if isinstance(masks, torch.Tensor):
-        masks = masks.detach().cpu().numpy()
-    if masks.shape[1:] != ori_shape:
-        raise ValueError(
-            f'{where}: predicted masks are of size (h, w) = {masks.shape[1:]}, the '
-            f'frame of {ori_shape}: predict with rescale=True'
-        )
-    rles = mask_util.encode(np.asfortranarray(masks.transpose(1, 2, 0), dtype=np.uint8))
-    return [rle if mask.any() else None for rle, mask in zip(rles, masks, strict=True)]
-
-
-def _as_json(rle: Mapping[str, Any] | None) -> dict | None:
-    if rle is None:
-        return None
-    return {'size': list(rle['size']), 'counts': rle['counts'].decode()}
-
-
-def _annotation(instance: dict, height: int, width: int) -> dict:
-    mask = instance.get('mask')
-    if isinstance(mask, list) and mask:  # polygons, as mmdet's data sets leave them
-        mask = mask_util.merge(mask_util.frPyObjects(mask, height, width))
-    elif isinstance(mask, dict) and isinstance(mask['counts'], list):
-        mask = mask_util.frPyObjects(mask, height, width)
-    return {
-        'id': instance['instance_id'],
-        'label': int(instance['bbox_label']),
-        'bbox': [float(x) for x in instance['bbox']],
-        'iscrowd': bool(instance.get('ignore_flag', 0)),
-        'mask': mask or None,
-    }
-
-
-def _group_by_video(results: list[dict]) -> dict[int, list[dict]]:
-    """Each video's frames in order, each once, by rising video id."""
-    by_id: dict[int, dict[int, dict]] = defaultdict(dict)
-    for record in results:
-        known = by_id[record['video_id']].setdefault(record['frame_id'], record)
-        if known['source'] != record['source']:
-            raise ValueError(
-                f'video {record["video_id"]}, frame {record["frame_id"]} is both '
-                f'{known["source"]} and {record["source"]}: video ids must be unique '
-                'over all that is evaluated together'
-            )
-    videos = {}
-    for video_id in sorted(by_id):
-        frames = [record for _, record in sorted(by_id[video_id].items())]
-        length = frames[0]['video_length']
-        if length is not None and length != len(frames):
-            raise ValueError(
-                f'video {video_id} has {length} frames, of which {len(frames)} were '
-                'evaluated: a tube is scored over its whole video'
-            )
-        videos[video_id] = frames
-    return videos
-
-
 class _Track:
     """One object's masks and boxes, filled in frame by frame."""
 
@@ -422,8 +311,7 @@ def _ground_truth_tubes(videos: dict[int, list[dict]], iou_type: IouType) -> lis
                 track = tracks.setdefault(gt['id'], _Track(len(frames)))
                 if track.bboxes[t] is not None or {*track.labels} - {gt['label']}:
                     raise ValueError(
-                        f'video {video_id}, frame {record["frame_id"]}: '
-                        f'instance_id {gt["id"]} names two objects'
+                        f'{place(record)}: instance_id {gt["id"]} names two objects'
                     )
                 track.masks[t] = gt['mask']
                 track.bboxes[t] = gt['bbox']
@@ -447,14 +335,14 @@ def _predicted_tubes(videos: dict[int, list[dict]], iou_type: IouType) -> list[T
         for t, record in enumerate(frames):
             if record['ids'] and key not in record:
                 raise ValueError(
-                    f'video {video_id}, frame {record["frame_id"]}: '
-                    f'pred_track_instances has no {key}, which are to be scored or '
-                    'written'
+                    f'{place(record)}: pred_track_instances has no {key}, which are '
+                    'to be scored or written'
                 )
             for k, track_id in enumerate(record['ids']):
                 track = tracks.setdefault(track_id, _Track(len(frames)))
                 if iou_type == 'segm':
-                    track.masks[t] = record['masks'][k]
+                    mask = record['masks'][k]
+                    track.masks[t] = mask if mask_util.area(mask) else None
                 else:
                     track.bboxes[t] = record['bboxes'][k]
                 track.labels.append(record['labels'][k])
