@@ -14,7 +14,8 @@ Data set -> transforms (one dict per video, mmdet's layout)
             ``bbox``         [x1, y1, x2, y2] float px, inside the image, area > 0
             ``bbox_label``   int in 0..num_classes-1
             ``instance_id``  int >= 1, unique over the file: names the track
-            ``ignore_flag``  0, or 1 for a crowd
+            ``ignore_flag``  0, or 1 for a crowd or another region to be ignored:
+                             no object to learn or to be scored, see below
             ``mask``         compressed RLE {'size': [h, w], 'counts': str} (with
                              bytes mmdet's loader would ignore every object);
                              only in test mode or with ``load_masks=True``
@@ -28,12 +29,19 @@ Transforms -> data preprocessor (``PackTrackInputs``)
         ``.instances_ids (N,)``; ``.masks`` only for a supervised twin;
         metainfo ``img_shape`` (h, w) px without padding, ``ori_shape``,
         ``img_path``, ``frame_id``, ``video_id``, ``ori_video_length``,
-        ``instances`` (the frame's, as above)
+        ``instances`` (the frame's, as above);
+        ``ignored_instances`` with the same fields: the objects whose
+        ``ignore_flag`` is 1, moved by each transform like the others. They are no
+        tracks (:class:`Tracks` and :class:`FrameCues` group ``gt_instances``
+        alone): no box, projection or class is learnt from them
 
 Data preprocessor -> head (set on every ``TrackDataSample``)
     ``inputs``          (B, T, 3, H, W) float32, normalised
     ``lab``             (T, 3, h, w) float32 CIE Lab, L in 0..100
-    ``valid``           (T, h, w) bool, False where a cell touches padding
+    ``valid``           (T, h, w) bool, False where a cell touches padding, or a box
+                        of its frame's ``ignored_instances``: no spatial pair and no
+                        temporal match begins or ends there, and temporal patches
+                        leave such cells out. Projection does not look at it
 
 Data preprocessor -> RoI head (set on every sample that a RoI head is called with)
     ``frame_cues``      list of :class:`FrameCues`: of the sample's own frame, then
@@ -60,7 +68,7 @@ class ColorCues:
 
     Attributes:
         lab: (B, T, 3, h, w) float32 CIE Lab.
-        valid: (B, T, h, w) bool, False where a cell touches padding.
+        valid: (B, T, h, w) bool, False on padding and in ignored regions.
     """
 
     lab: Tensor
@@ -86,7 +94,7 @@ class FrameCues:
 
     Attributes:
         lab: (3, h, w) float32 CIE Lab.
-        valid: (h, w) bool, False where a cell touches padding.
+        valid: (h, w) bool, False on padding and in ignored regions.
         stride: Pixels of the padded input per cell.
         boxes: (N, 4) float32 xyxy px of the padded input.
         instances_ids: (N,) long, which tracks these are.

@@ -188,6 +188,11 @@ def read_annotations(
     ).read()
 
 
+def shows_object(frame: dict) -> bool:
+    """Whether a frame of `VideoAnnotations.videos` has an object to learn."""
+    return any(not instance['ignore_flag'] for instance in frame['instances'])
+
+
 class _Reader:
     """The state of reading one file."""
 

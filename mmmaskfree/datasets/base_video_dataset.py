@@ -8,7 +8,7 @@ from mmengine.logging import print_log
 
 from mmmaskfree.registry import DATASETS
 
-from .annotations import AnnotationError, Problem, read_annotations
+from .annotations import AnnotationError, Problem, read_annotations, shows_object
 from .transforms import ClipSample
 
 _FILTER_KEYS = {'filter_empty_gt', 'min_size'}
@@ -118,7 +118,7 @@ class BoxVideoDataset(BaseVideoDataset):
             )
         kept = self.data_list
         if filter_cfg.get('filter_empty_gt', True):
-            kept = [video for video in kept if _shows_object(video)]
+            kept = [video for video in kept if any(map(shows_object, video['images']))]
             self._log_left_out(len(self.data_list) - len(kept), 'show no object')
         if min_size := filter_cfg.get('min_size', 0):
             large = [
@@ -178,11 +178,3 @@ class BoxVideoDataset(BaseVideoDataset):
                 'current',
                 logging.WARNING,
             )
-
-
-def _shows_object(video: dict) -> bool:
-    return any(
-        not instance['ignore_flag']
-        for frame in video['images']
-        for instance in frame['instances']
-    )

@@ -7,6 +7,7 @@ from .boxes import (
     boxes_to_masks,
     clip_overlap,
     mask_extents,
+    touched_masks,
 )
 from .clip_losses import (
     NORMALIZE,
@@ -47,4 +48,5 @@ __all__ = [
     'sum_of_means',
     'temporal_agreement',
     'temporal_matches',
+    'touched_masks',
 ]

@@ -70,6 +70,28 @@ def boxes_to_masks(boxes: Tensor, size: tuple[int, int], stride: float) -> Tenso
     return cells_to_masks(boxes_to_cells(boxes, size, stride), size)
 
 
+def touched_masks(boxes: Tensor, size: tuple[int, int], stride: float) -> Tensor:
+    """Cells that a box touches, be it with a corner: what ignored regions leave out.
+
+    Args:
+        boxes: (..., 4) xyxy px.
+        size: (h, w) of the masks in cells.
+        stride: Pixels per cell.
+
+    Returns:
+        (..., h, w) bool. Empty boxes give empty masks.
+
+    Example:
+        >>> touched_masks(torch.tensor([3.0, 0.0, 9.0, 4.0]), (2, 4), 4).int()
+        tensor([[1, 1, 1, 0],
+                [0, 0, 0, 0]], dtype=torch.int32)
+    """
+    start, stop = boxes[..., :2], boxes[..., 2:]
+    cells = torch.cat(((start / stride).floor(), (stop / stride).ceil()), dim=-1)
+    some = (stop > start).all(-1, keepdim=True)
+    return cells_to_masks(torch.where(some, cells, 0).long(), size)
+
+
 def mask_extents(logits: Tensor) -> Tensor:
     """Tight boxes of the binarised masks ``logits > 0``, without a pixel grid.
 

@@ -316,6 +316,39 @@ def test_colour_cues_are_those_of_our_preprocessor(bridge, folder):
     assert not want[1][1].all()
 
 
+@pytest.mark.parametrize(('keys', 'references'), [(3, 2), (1, 1)])
+def test_ignored_boxes_are_not_valid(bridge, folder, keys, references):
+    """Track 7 is a crowd: [4, 2, 8, 6], gone, [8, 4, 8, 6]; cells of 4 px."""
+    content = json.loads((folder / 'a.json').read_text())
+    content['annotations'][0]['iscrowd'] = 1
+    (folder / 'crowd.json').write_text(json.dumps(content))
+    videos = dataset(
+        folder,
+        ann_file=str(folder / 'crowd.json'),
+        num_key_frames=keys,
+        num_ref_imgs=references,
+    )
+    ignored = torch.zeros(3, 8, 12, dtype=torch.bool)
+    ignored[0, 0:2, 1:3] = True
+    ignored[2, 1:3, 2:4] = True
+    # In frame 2 nothing else is to be seen: it is no key frame.
+    assert videos.valid_data_indices == [0, 1]
+    for index in range(2):
+        packed = videos[index]
+        order = [t for img in packed['inputs'].values() for t in frame_numbers(img)]
+        data = dict(
+            inputs={key: [value] for key, value in packed['inputs'].items()},
+            data_samples=[packed['data_samples']],
+        )
+        (sample,) = preprocessor()(data, training=True)['data_samples']
+        assert torch.equal(sample.valid[..., :12], ~ignored[order])
+        if keys == 1:
+            own, reference = sample.frame_cues
+            assert torch.equal(own.valid, sample.valid[0])
+            assert torch.equal(reference.valid, sample.valid[1])
+            assert 7 not in own.instances_ids.tolist()
+
+
 def test_key_and_reference_frames_of_different_size(bridge, folder):
     sample = dataset(folder)[0]['data_samples']
     inputs = dict(

@@ -12,6 +12,8 @@ from mmengine.dataset import Compose, pseudo_collate, worker_init_fn
 from torch.utils.data import DataLoader
 
 from mmmaskfree.datasets import FilterTrackAnnotations, FrameError
+from mmmaskfree.models.data_preprocessors import MaskFreeTrackDataPreprocessor
+from mmmaskfree.structures import Tracks
 
 RESIZE = {
     'type': 'RandomChoiceResize',
@@ -96,6 +98,35 @@ def test_crowds_are_ignored(tree, raw):
     frame = frames_of(dataset[0])[0]
     assert frame.gt_instances.instances_ids.tolist() == [11]
     assert frame.ignored_instances.bboxes.tolist() == [[20, 10, 30, 18]]
+
+
+@pytest.mark.parametrize('direction', ['horizontal', 'vertical', 'diagonal'])
+def test_ignored_regions_reach_the_losses(tree, raw, direction):
+    """A crowd of one colour: no cell that shows it counts, wherever it went."""
+    pink = (180, 0, 250)
+    crowd = [[5, 9, 14, 10], [9, 10, 13, 7], None, [33, 1, 15, 12]]
+    raw['annotations'][1].update(iscrowd=1, bboxes=crowd)
+    for box, name in zip(crowd, raw['videos'][0]['file_names'], strict=True):
+        image = np.zeros((32, 48, 3), np.uint8)
+        if box:
+            x, y, w, h = box
+            image[y : y + h, x : x + w] = pink
+        assert cv2.imwrite(f'{tree.frames}/{name}', image)
+    transforms = [
+        {'type': 'Resize', 'scale': (144, 96), 'interpolation': 'nearest'},
+        {'type': 'RandomFlip', 'prob': 1.0, 'direction': direction},
+        FILTER,
+    ]
+    dataset = tree.dataset(raw, pipeline=pipeline(*transforms))
+    preprocessor = MaskFreeTrackDataPreprocessor(pad_size_divisor=32)
+    batch = pseudo_collate([dataset[0]])
+    shows_crowd = (batch['inputs'][0] == torch.tensor(pink)[:, None, None]).all(1)
+    (clip,) = preprocessor(batch, training=True)['data_samples']
+    cells = shows_crowd.view(4, 24, 4, 36, 4).any(4).any(2)  # 96 x 144 px, 4 to a cell
+    assert [len(frame.ignored_instances) for frame in clip].count(1) == 3
+    assert cells.flatten(1).any(1).sum() == 3
+    assert torch.equal(clip.valid[..., :24, :36], ~cells)
+    assert Tracks.from_samples([clip]).num_per_clip == [1]  # the cat is
 
 
 @pytest.mark.parametrize(('num_frames', 'index'), [(1, 0), (5, 1), (7, 0)])

@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from mmdet.models.data_preprocessors import DetDataPreprocessor, TrackDataPreprocessor
 from mmdet.structures.bbox import HorizontalBoxes
+from mmengine.structures import InstanceData
 from skimage.color import rgb2lab
 
+from mmmaskfree.models.data_preprocessors import without_ignored
 from mmmaskfree.registry import MODELS
 
 SETTINGS = dict(
@@ -192,6 +194,65 @@ def test_a_key_frame_knows_the_colours_and_objects_of_its_clip(keys, references,
         assert torch.equal(cue.instances_ids, sample[t].gt_instances.instances_ids)
 
 
+def ignore(frame, *boxes):
+    """Give a frame ignored boxes."""
+    boxes = torch.tensor(boxes).float().view(-1, 4)
+    frame.ignored_instances = InstanceData(
+        bboxes=boxes, labels=torch.zeros(len(boxes), dtype=torch.long)
+    )
+
+
+def test_cells_that_an_ignored_box_touches_are_not_valid():
+    data = clips((64, 96), (50, 75), frames=3)
+    plain = build()(clips((64, 96), (50, 75), frames=3), training=True)
+    first, second = data['data_samples']
+    ignore(first[0], [18, 22, 38, 40], [90, 60, 96, 64])
+    ignore(first[1])
+    ignore(second[2], [72, 0, 75, 4.5])
+    data = build()(data, training=True)
+    assert torch.equal(data['inputs'], plain['inputs'])
+    expected = [sample.valid.clone() for sample in plain['data_samples']]
+    # 18 / 4 = 4.5, 38 / 4 = 9.5, 22 / 4 = 5.5, 40 / 4 = 10
+    expected[0][0, 5:10, 4:10] = False
+    expected[0][0, 15, 22:] = False
+    # 72 / 4 = 18 is the cell that reaches beyond the image already, of 75 px.
+    assert not expected[1][2, :, 18:].any()
+    for sample, other, valid in zip(
+        data['data_samples'], plain['data_samples'], expected, strict=True
+    ):
+        assert torch.equal(sample.valid, valid)
+        assert torch.equal(sample.lab, other.lab)
+
+
+def test_roi_heads_are_told_what_is_ignored():
+    data = clips((32, 64))
+    (sample,) = data['data_samples']
+    sample.set_metainfo(dict(key_frames_inds=[1], ref_frames_inds=[0]))
+    ignore(sample[0], [4, 4, 8, 8])
+    ignore(sample[1], [40, 0, 48, 4])
+    (sample,) = build()(data, training=True)['data_samples']
+    key, reference = sample[1].frame_cues
+    assert (~key.valid).nonzero().tolist() == [[0, 10], [0, 11]]
+    assert (~reference.valid).nonzero().tolist() == [[1, 1]]
+    assert key.boxes.shape == (0, 4)
+    assert reference.boxes.tolist() == [[2, 3, 20, 17]]  # and not the ignored one
+
+
+def test_nothing_ignored_costs_nothing():
+    valid = torch.ones(2, 1, 4, 6, dtype=torch.bool)
+    bare, empty, fieldless = (clips((16, 24), frames=1) for _ in range(3))
+    for data, objects in ((empty, None), (fieldless, InstanceData())):
+        ignore(data['data_samples'][0][0])
+        if objects is not None:  # as mmdet packs images without flags
+            data['data_samples'][0][0].ignored_instances = objects
+    for data in (bare, empty, fieldless):
+        samples = data['data_samples'] * 2
+        assert without_ignored(valid, samples, 4) is valid
+    ignore(bare['data_samples'][0][0], [0, 0, 4, 4])
+    found = without_ignored(valid, bare['data_samples'] * 2, 4)
+    assert valid.all() and found.sum() == 2 * 23  # and writes to nothing
+
+
 # Still images ------------------------------------------------------------------
 
 
@@ -302,6 +363,39 @@ def test_a_batch_that_is_resized(hub):
         check(cue, oracle(seen[..., :h, :w], stride=1)[0])
         torch.testing.assert_close(cue.boxes, torch.tensor([[2, 3, 20, 17]]) * scale)
         assert torch.equal(cue.boxes, sample.gt_instances.bboxes)
+
+
+@pytest.mark.parametrize('stride', [1, 4])
+@pytest.mark.parametrize('boxtype2tensor', [True, False])
+def test_ignored_boxes_of_images(stride, boxtype2tensor):
+    data = images((64, 96), (50, 75))
+    ignore(data['data_samples'][1], [18, 22, 38, 40])
+    objects = data['data_samples'][1].ignored_instances
+    objects.bboxes = HorizontalBoxes(objects.bboxes)
+    model = build('Det', mask_stride=stride, boxtype2tensor=boxtype2tensor)
+    first, second = cues_of(model(data, training=True))
+    assert first.valid.all()
+    expected = torch.zeros_like(second.valid)
+    expected[: 50 // stride, : 75 // stride] = True
+    if stride == 1:
+        expected[22:40, 18:38] = False
+    else:
+        expected[5:10, 4:10] = False
+    assert torch.equal(second.valid, expected)
+
+
+def test_ignored_boxes_are_resized_with_the_batch(hub):
+    resize = dict(type='BatchSyncRandomResize', random_size_range=(96, 96), interval=1)
+    model = build('Det', batch_augments=[resize])
+    hub.update_info('iter', 0)
+    model(images((64, 96)), training=True)
+    data = images((64, 96))
+    ignore(data['data_samples'][0], [30, 20, 60, 40])
+    (cue,) = cues_of(model(data, training=True))
+    assert cue.valid.shape == (96, 128)
+    expected = torch.ones(96, 128, dtype=torch.bool)
+    expected[30:60, 40:80] = False  # x 4 / 3 and x 3 / 2
+    assert torch.equal(cue.valid, expected)
 
 
 class Mixed(torch.nn.Module):

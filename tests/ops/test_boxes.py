@@ -7,6 +7,7 @@ from mmmaskfree.ops import (
     boxes_to_cells,
     boxes_to_masks,
     mask_extents,
+    touched_masks,
 )
 
 
@@ -33,6 +34,28 @@ from mmmaskfree.ops import (
 )
 def test_cells_by_hand(box, cells):
     assert boxes_to_cells(tensor(box).float(), (3, 4), 4).tolist() == cells
+
+
+@pytest.mark.parametrize(
+    ('box', 'cells'),
+    [
+        ([4, 4, 8, 12], [1, 1, 2, 3]),  # whole cells, and no more
+        ([3.9, 4, 8.1, 12], [0, 1, 3, 3]),
+        ([7, 3, 8, 4], [1, 0, 2, 1]),
+        ([7.5, 3.5, 8.5, 4.5], [1, 0, 3, 2]),  # four corners meet in it
+        ([-9, -9, 99, 99], [0, 0, 4, 3]),
+        ([20, 0, 30, 8], [0, 0, 0, 0]),
+        ([5, 5, 5, 9], [0, 0, 0, 0]),
+        ([9, 9, 5, 5], [0, 0, 0, 0]),
+        ([0, 0, 0, 0], [0, 0, 0, 0]),
+    ],
+)
+def test_touched_cells_by_hand(box, cells):
+    mask = touched_masks(tensor(box).float(), (3, 4), 4)
+    assert mask.shape == (3, 4) and mask.dtype == torch.bool
+    assert mask_extents(mask).tolist() == cells
+    x1, y1, x2, y2 = cells
+    assert mask.sum() == (x2 - x1) * (y2 - y1)
 
 
 @pytest.mark.parametrize('stride', [1, 2, 4, 8])

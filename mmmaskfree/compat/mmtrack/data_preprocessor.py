@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from mmtrack.models.data_preprocessors import TrackDataPreprocessor
 
-from mmmaskfree.models.data_preprocessors import CellColors
+from mmmaskfree.models.data_preprocessors import CellColors, without_ignored
 from mmmaskfree.registry import MODELS
 from mmmaskfree.structures import FrameCues
 
@@ -18,8 +18,9 @@ class MMTrackDataPreprocessor(TrackDataPreprocessor):
 
     In training every sample gets ``lab`` (T, 3, h, w) float32 and ``valid``
     (T, h, w) bool, on the device of the input: first the key frames, then the
-    reference frames, as :func:`~mmmaskfree.compat.mmtrack.to_clip` orders them; and
-    ``frame_cues`` for RoI heads, where it has one key and at most one reference frame.
+    reference frames, as :func:`~mmmaskfree.compat.mmtrack.to_clip` orders them, False
+    on padding and where an ignored box touches a cell; and ``frame_cues`` for RoI
+    heads, where it has one key and at most one reference frame.
     Where key and reference frames are padded to different sizes, the cues have the
     larger one; padding is on the right and below, so cells keep their places.
 
@@ -53,14 +54,23 @@ class MMTrackDataPreprocessor(TrackDataPreprocessor):
             size = tuple(max(sides) for sides in zip(*sizes, strict=True))
             parts = [self.color_cues(clips, size) for clips in loaded.values()]
             lab, valid = (torch.cat(cue, dim=1) for cue in zip(*parts, strict=True))
+            stride = self.color_cues.mask_stride
+            if _shows_ignored(data['data_samples']):
+                clips = [to_clip(sample) for sample in data['data_samples']]
+                valid = without_ignored(valid, clips, stride)
             several_keys = data['inputs']['img'].shape[1] > 1  # no RoI head takes them
             for index, sample in enumerate(data['data_samples']):
                 sample.lab, sample.valid = lab[index], valid[index]
                 if several_keys:
                     continue
                 # mmtrack calls RoI heads with this sample, mmdet with the frame's.
-                stride = self.color_cues.mask_stride
                 frames = FrameCues.of_clip(to_clip(sample), stride)
                 if frames is not None:
                     sample.frame_cues = frames
         return data
+
+
+def _shows_ignored(samples: list) -> bool:
+    """Whether a frame has an ignored box; told from lengths, without a device."""
+    names = ('ignored_instances', 'ref_ignored_instances')
+    return any(len(sample.get(name, ())) for sample in samples for name in names)

@@ -11,7 +11,11 @@ from mmengine.logging import print_log
 from mmtrack.datasets import BaseVideoDataset
 
 from mmmaskfree.datasets import YOUTUBE_VIS_CLASSES
-from mmmaskfree.datasets.annotations import AnnotationError, read_annotations
+from mmmaskfree.datasets.annotations import (
+    AnnotationError,
+    read_annotations,
+    shows_object,
+)
 from mmmaskfree.registry import DATASETS
 
 
@@ -122,7 +126,7 @@ class MMTrackYouTubeVISDataset(BaseVideoDataset):
             for index in self.valid_data_indices
             if min(self.data_list[index][side] for side in ('width', 'height')) >= least
             and (
-                self.data_list[index]['instances']
+                shows_object(self.data_list[index])
                 or not filter_cfg.get('filter_empty_gt', True)
             )
         ]

@@ -5,6 +5,8 @@ from mmdet.datasets.transforms import BaseFrameSample
 
 from mmmaskfree.registry import TRANSFORMS
 
+from ..annotations import shows_object
+
 
 @TRANSFORMS.register_module()
 class ClipSample(BaseFrameSample):
@@ -53,11 +55,7 @@ class ClipSample(BaseFrameSample):
     def _choose_key(self, video: dict) -> int:
         candidates = np.arange(video['video_length'])
         if self.key_with_object:
-            visible = [
-                t
-                for t, frame in enumerate(video['images'])
-                if any(not instance['ignore_flag'] for instance in frame['instances'])
-            ]
+            visible = [t for t in candidates if shows_object(video['images'][t])]
             candidates = visible or candidates
         return int(np.random.choice(candidates))
 

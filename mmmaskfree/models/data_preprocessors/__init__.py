@@ -1,4 +1,4 @@
-from .cell_colors import CellColors
+from .cell_colors import CellColors, without_ignored
 from .maskfree_det_data_preprocessor import MaskFreeDetDataPreprocessor
 from .maskfree_track_data_preprocessor import MaskFreeTrackDataPreprocessor
 
@@ -6,4 +6,5 @@ __all__ = [
     'CellColors',
     'MaskFreeDetDataPreprocessor',
     'MaskFreeTrackDataPreprocessor',
+    'without_ignored',
 ]

@@ -1,4 +1,4 @@
-"""What the data preprocessors share: the colours of mask cells."""
+"""What the data preprocessors share: mask cells, their colours and where they count."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import get_box_tensor
 from torch import Tensor
 
-from mmmaskfree.ops import rgb_to_lab
+from mmmaskfree.ops import rgb_to_lab, touched_masks
 
 
 @dataclass(frozen=True)
@@ -62,3 +64,34 @@ class CellColors:
         if self.frame_order != self.channel_order:
             rgb = rgb.flip(2)
         return rgb_to_lab(rgb), torch.stack(valid)
+
+
+def without_ignored(
+    valid: Tensor, clips: Sequence[Sequence[DetDataSample]], stride: int
+) -> Tensor:
+    """Validity without the cells that an ignored box touches.
+
+    Spatial pairs and temporal matches have both ends in valid cells, so that inside
+    of ``ignored_instances`` (crowds, distractors) colours teach nothing.
+
+    Args:
+        valid: (B, T, h, w) bool.
+        clips: B clips of T frames, or images as clips of one; those without
+            ``ignored_instances`` have none.
+        stride: Pixels of the padded input per cell.
+
+    Returns:
+        (B, T, h, w) bool; ``valid`` itself where no frame has an ignored box.
+    """
+    boxes = {
+        (index, t): get_box_tensor(frame.ignored_instances.bboxes)
+        for index, clip in enumerate(clips)
+        for t, frame in enumerate(clip)
+        if 'ignored_instances' in frame and len(frame.ignored_instances)
+    }
+    if boxes:
+        valid = valid.clone()
+    # One frame at a time: at stride 1 the masks of all would be many gigabytes.
+    for frame, ignored in boxes.items():
+        valid[frame] &= ~touched_masks(ignored, valid.shape[-2:], stride).any(0)
+    return valid

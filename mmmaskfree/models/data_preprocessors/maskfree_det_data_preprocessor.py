@@ -8,7 +8,7 @@ from torch import Tensor
 from mmmaskfree.registry import MODELS
 from mmmaskfree.structures import FrameCues
 
-from .cell_colors import CellColors
+from .cell_colors import CellColors, without_ignored
 
 
 @MODELS.register_module()
@@ -20,7 +20,8 @@ class MaskFreeDetDataPreprocessor(DetDataPreprocessor):
     loss. The colours are those that the network is given, after ``batch_augments``,
     which may resize the batch or mix its images. The image ends where its
     ``img_shape`` says; in a batch that was enlarged its last pixels are blended with
-    the padding, for the network and for the cues alike.
+    the padding, for the network and for the cues alike. Cells that a box of the image's
+    ``ignored_instances`` touches are not valid.
 
     Args:
         mask_stride: Pixels per cell of the colours. RoI heads average them once more,
@@ -58,6 +59,8 @@ class MaskFreeDetDataPreprocessor(DetDataPreprocessor):
                 height, width = sample.img_shape
                 frames.append(image[None, :, :height, :width])
             lab, valid = self.color_cues(frames, inputs.shape[-2:])
+            clips = [[sample] for sample in samples]
+            valid = without_ignored(valid, clips, self.mask_stride)
             for index, sample in enumerate(samples):
                 boxes = get_box_tensor(sample.gt_instances.bboxes)
                 own = FrameCues(

@@ -5,7 +5,7 @@ from mmdet.models.data_preprocessors import TrackDataPreprocessor
 from mmmaskfree.registry import MODELS
 from mmmaskfree.structures import FrameCues
 
-from .cell_colors import CellColors
+from .cell_colors import CellColors, without_ignored
 
 
 @MODELS.register_module()
@@ -13,7 +13,9 @@ class MaskFreeTrackDataPreprocessor(TrackDataPreprocessor):
     """mmdet's clip preprocessing, and the colours at mask resolution.
 
     In training every ``TrackDataSample`` gets ``lab`` (T, 3, h, w) float32 and
-    ``valid`` (T, h, w) bool, on the device of the input (see ``structures.py``).
+    ``valid`` (T, h, w) bool, on the device of the input (see ``structures.py``):
+    False on padding, and where a box of the frame's ``ignored_instances`` touches a
+    cell.
     The key frame of a clip with at most one reference frame gets ``frame_cues``:
     RoI heads are called with the key frames alone.
 
@@ -56,6 +58,7 @@ class MaskFreeTrackDataPreprocessor(TrackDataPreprocessor):
         data = super().forward(data, training)
         if training and data['data_samples'] is not None:
             lab, valid = self.color_cues(clips, data['inputs'].shape[-2:])
+            valid = without_ignored(valid, data['data_samples'], self.mask_stride)
             for index, sample in enumerate(data['data_samples']):
                 sample.lab, sample.valid = lab[index], valid[index]
                 frames = FrameCues.of_clip(sample, self.mask_stride)
