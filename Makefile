@@ -7,11 +7,12 @@ PY := .venv/bin/python
 # Two test processes with one thread each: faster than one process with two.
 TEST_JOBS ?= 2
 
-.PHONY: help setup demo test table lint format clean
+.PHONY: help setup demo demo-mots test table lint format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo    train on generated clips from boxes alone, show scores and pictures'
+	@echo 'make demo-mots   the same with tracks, scored as BDD100K scores them'
 	@echo 'make test    lint, type check, the whole test suite'
 	@echo 'make table   the table of the README: six rows, three seeds each (hours)'
 	@echo 'make setup   only the environment; source .venv/bin/activate enters it'
@@ -27,6 +28,9 @@ setup:
 
 demo: setup
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) tools/mini_benchmark.py demo
+
+demo-mots: setup
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) tools/mini_benchmark.py demo --model qdtrack-mots
 
 table: setup
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) tools/mini_benchmark.py table

@@ -1,8 +1,9 @@
-"""Masks from boxes on generated clips: the demo, and the table of the README.
+"""Masks from boxes on generated clips: the demos, and the tables of the docs.
 
     python tools/mini_benchmark.py demo     # mask-free and its twin, with pictures
     python tools/mini_benchmark.py table    # every row, three seeds, then the README
     python tools/mini_benchmark.py table --model qdtrack  # of another model
+    python tools/mini_benchmark.py demo --model qdtrack-mots  # track, segment, BDD100K
 
 Each run is an ordinary one: ``mim train mmmaskfree <config>``. Runs that have
 finished are not repeated, and one that was stopped goes on where it was.
@@ -36,7 +37,49 @@ from mmmaskfree.utils.env import checkout_commit, collect
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / 'README.md'
 RECEIPTS = ROOT / 'docs' / 'receipts'
-MARKS = ('<!-- mini table: begin -->', '<!-- mini table: end -->')
+BDD_PAGE = ROOT / 'docs' / 'bdd100k.md'
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A generated data set and what is measured on it.
+
+    Attributes:
+        tool: Makes the data set, in ``tools/dataset_converters``.
+        folder: Name of its folder.
+        marker: File in there that says how it was made.
+        scores: Column of a table -> what the metric calls it.
+        percent: Of which numbers the table shows a hundredfold.
+    """
+
+    tool: str
+    folder: str
+    marker: str
+    scores: dict[str, str]
+    percent: bool
+
+
+VIS = Benchmark(
+    tool='make_mini.py',
+    folder='mini',
+    marker='mini.json',
+    scores={
+        'AP': 'youtube_vis/segm_mAP',
+        'AP50': 'youtube_vis/segm_mAP_50',
+        'tube IoU': 'youtube_vis/mean_tube_IoU',
+    },
+    percent=True,
+)
+MOTS = Benchmark(
+    tool='make_mini_bdd.py',
+    folder='mini_bdd',
+    marker='mini_bdd.json',
+    scores={
+        name: f'bdd100k_mots/{name}'
+        for name in ('mMOTSA', 'mMOTSP', 'mIDF1', 'IDSw', 'mAP')
+    },
+    percent=False,
+)
 
 
 @dataclass(frozen=True)
@@ -44,59 +87,93 @@ class Family:
     """The rows of one table: configs that differ in what teaches a network.
 
     Attributes:
+        rows: Name in the table -> base name of a config. The first is the trunk: the
+            others begin with its box warm-up.
         maskfree: Base name of the config with the whole method.
         twin: Of the one that learns from masks.
         page: Where the table goes.
         receipt: What it was made from.
         min_score: Of what is drawn: of any class, or of one where boxes have one.
+        benchmark: What it learns from, and how it is scored.
+        mark: Names the comments in the page between which the table goes.
     """
 
+    rows: dict[str, str]
     maskfree: str
     twin: str
     page: Path
     receipt: Path
     min_score: float
+    benchmark: Benchmark = VIS
+    mark: str = 'mini table'
 
     @property
-    def rows(self) -> dict[str, str]:
-        """Name in the table -> config."""
-        return {
-            'filled box (floor)': f'{self.maskfree}_filled-box',
-            'projection': f'{self.maskfree}_projection',
-            'projection + pairwise': f'{self.maskfree}_pairwise',
-            'projection + TK': f'{self.maskfree}_temporal',
-            'projection + pairwise + TK': self.maskfree,
-            'masks (ceiling)': self.twin,
-        }
+    def marks(self) -> tuple[str, str]:
+        return f'<!-- {self.mark}: begin -->', f'<!-- {self.mark}: end -->'
+
+
+def _of_terms(maskfree: str, twin: str) -> dict[str, str]:
+    """A row for each combination of the losses, between floor and ceiling."""
+    return {
+        'filled box (floor)': f'{maskfree}_filled-box',
+        'projection': f'{maskfree}_projection',
+        'projection + pairwise': f'{maskfree}_pairwise',
+        'projection + TK': f'{maskfree}_temporal',
+        'projection + pairwise + TK': maskfree,
+        'masks (ceiling)': twin,
+    }
+
+
+def _vis(model: str, schedule: str, page: Path, receipt: str, score: float) -> Family:
+    maskfree = f'maskfree-{model}_r18_{schedule}_mini'
+    twin = f'{model}_r18_{schedule}_mini_masks'
+    return Family(
+        rows=_of_terms(maskfree, twin),
+        maskfree=maskfree,
+        twin=twin,
+        page=page,
+        receipt=RECEIPTS / receipt,
+        min_score=score,
+    )
+
+
+def _mots(model: str) -> Family:
+    maskfree = f'maskfree-{model}_r18_1xb4-800i_mini-bdd'
+    twin = f'{model}_r18_1xb4-800i_mini-bdd_masks'
+    return Family(
+        rows={
+            'projection + pairwise': f'{maskfree}_pairwise',
+            'projection + pairwise + TK': maskfree,
+            'masks (ceiling)': twin,
+        },
+        maskfree=maskfree,
+        twin=twin,
+        page=BDD_PAGE,
+        receipt=RECEIPTS / f'mini_{model}-bdd.json',
+        min_score=0.0,  # a tracker keeps what it is sure of
+        benchmark=MOTS,
+        mark=f'{model} table',
+    )
+
+
+def _page(folder: str) -> Path:
+    return ROOT / 'configs' / folder / 'README.md'
 
 
 FAMILIES = {
-    'mask2former': Family(
-        maskfree='maskfree-mask2former_r18_1xb6-1k_mini',
-        twin='mask2former_r18_1xb6-1k_mini_masks',
-        page=README,
-        receipt=RECEIPTS / 'mini.json',
-        min_score=0.5,
+    'mask2former': _vis('mask2former', '1xb6-1k', README, 'mini.json', 0.5),
+    'masktrack-rcnn': _vis(
+        'masktrack-rcnn',
+        '1xb4-800i',
+        _page('maskfree_masktrack_rcnn'),
+        'mini_masktrack-rcnn.json',
+        0.25,
     ),
-    'masktrack-rcnn': Family(
-        maskfree='maskfree-masktrack-rcnn_r18_1xb4-800i_mini',
-        twin='masktrack-rcnn_r18_1xb4-800i_mini_masks',
-        page=ROOT / 'configs' / 'maskfree_masktrack_rcnn' / 'README.md',
-        receipt=RECEIPTS / 'mini_masktrack-rcnn.json',
-        min_score=0.25,
+    'qdtrack': _vis(
+        'qdtrack', '1xb4-800i', _page('maskfree_qdtrack'), 'mini_qdtrack.json', 0.25
     ),
-    'qdtrack': Family(
-        maskfree='maskfree-qdtrack_r18_1xb4-800i_mini',
-        twin='qdtrack_r18_1xb4-800i_mini_masks',
-        page=ROOT / 'configs' / 'maskfree_qdtrack' / 'README.md',
-        receipt=RECEIPTS / 'mini_qdtrack.json',
-        min_score=0.25,
-    ),
-}
-SCORES = {
-    'AP': 'youtube_vis/segm_mAP',
-    'AP50': 'youtube_vis/segm_mAP_50',
-    'tube IoU': 'youtube_vis/mean_tube_IoU',
+    'qdtrack-mots': _mots('qdtrack'),
+    'condinst-mots': _mots('condinst-mots'),
 }
 
 
@@ -108,7 +185,8 @@ class Run:
         config: Base name of a config in ``configs/mini``.
         seed: Of the weights, the clips and their order.
         work_dir: Where everything of it lies.
-        data_root: The mini data set.
+        data_root: The generated data set.
+        benchmark: What it is of.
         iters: Instead of the config's iterations, for a trial.
     """
 
@@ -116,6 +194,7 @@ class Run:
     seed: int
     work_dir: Path
     data_root: Path
+    benchmark: Benchmark
     iters: int | None = None
 
     @property
@@ -127,6 +206,11 @@ class Run:
         return self.work_dir / 'predictions.pkl'
 
     @property
+    def submission(self) -> Path:
+        """What BDD100K's server takes."""
+        return self.work_dir / 'submission.json'
+
+    @property
     def checkpoint(self) -> Path | None:
         """The newest, or None before the first."""
         pointer = self.work_dir / 'last_checkpoint'
@@ -136,7 +220,7 @@ class Run:
         """What must be the same for a result to be this run's result."""
         cfg = Config.fromfile(config_path(self.config))
         content = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
-        data = (self.data_root / 'mini.json').read_text()
+        data = (self.data_root / self.benchmark.marker).read_text()
         return {
             'config': self.config,
             'config hash': _short_hash(content),
@@ -156,12 +240,11 @@ def _short_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def make_data(root: Path) -> None:
+def make_data(benchmark: Benchmark, root: Path) -> None:
     print(f'== Data: generated clips in {root} (half a minute, once)', flush=True)
+    tool = ROOT / 'tools' / 'dataset_converters' / benchmark.tool
     subprocess.run(
-        [sys.executable, 'tools/dataset_converters/make_mini.py', '--out', str(root)],
-        cwd=ROOT,
-        check=True,
+        [sys.executable, str(tool), '--out', str(root)], cwd=ROOT, check=True
     )
 
 
@@ -235,7 +318,7 @@ def _box_warmup_iters(config: str) -> int:
     model = Config.fromfile(config_path(config)).model
     head = model.track_head
     if 'detector' in model:
-        head = model.detector.roi_head.mask_head
+        head = model.detector.get('roi_head', model.detector).mask_head
     return head.supervision.box_warmup_iters
 
 
@@ -264,6 +347,8 @@ def _test_command(run: Run, *, draw: bool) -> list[str]:
         options['default_hooks.visualization.max_videos'] = 12
         # No class is likely by itself after so short a training.
         options['default_hooks.visualization.score_thr'] = 0.2
+    if run.benchmark is MOTS:
+        options['test_evaluator.outfile_prefix'] = run.submission.with_suffix('')
     return _mim('test', run, *files, options=options)
 
 
@@ -320,9 +405,7 @@ def shorten(line: str) -> str:
     if found is None:
         return line.rstrip()
     words = re.split(r'\s{2,}', found[3].strip())
-    shown = [
-        word for word in words if word.split(':')[0] in keep or 'youtube_vis' in word
-    ]
+    shown = [word for word in words if word.split(':')[0] in keep or '/' in word]
     return f'  {found[1]} {found[2]}  {"  ".join(shown)}'
 
 
@@ -338,10 +421,11 @@ def read_scores(run: Run) -> dict[str, float]:
     Raises:
         SystemExit: It was never tested.
     """
+    first = next(iter(run.benchmark.scores.values()))
     for path in sorted(run.work_dir.glob('*/*.json'), reverse=True):
         lines = [json.loads(line) for line in path.read_text().splitlines() if line]
         for line in reversed(lines):
-            if isinstance(line, dict) and SCORES['AP'] in line:
+            if isinstance(line, dict) and first in line:
                 return {key: value for key, value in line.items() if '/' in key}
     sys.exit(f'{run.work_dir} holds no scores of the test clips: see run.log there')
 
@@ -362,34 +446,56 @@ def _threads(jobs: int) -> int:
 
 
 def demo(args: argparse.Namespace) -> None:
-    """Train both, then show where the pictures lie and what the scores are."""
+    """Train, then show where the pictures lie and what the scores are."""
     from mmmaskfree.visualization import plot_curves
 
-    make_data(args.data)
     family = FAMILIES[args.model]
+    benchmark = family.benchmark
+    make_data(benchmark, args.data)
     folder = _folder(args, 'demo')
+    configs = {'boxes': family.maskfree, 'masks': family.twin}
+    if benchmark is MOTS:
+        del configs['masks']
     runs = {
-        name: Run(config, args.seed, folder / config, args.data, args.iters)
-        for name, config in (('boxes', family.maskfree), ('masks', family.twin))
+        name: Run(
+            config, args.seed, folder / config, args.data, benchmark, iters=args.iters
+        )
+        for name, config in configs.items()
     }
     for run in runs.values():
         trunk = None if run is runs['boxes'] else runs['boxes']
         run_all(run, threads=_threads(1), draw=True, echo=True, trunk=trunk)
         plot_curves(scalar_files(run), run.work_dir / 'curves.png')
-    pictures = folder / 'comparison' / args.model
-    compare(runs, args.data, pictures, min_score=family.min_score)
+    if benchmark is MOTS:
+        evaluate_submission(runs['boxes'])
+    else:
+        pictures = folder / 'comparison' / args.model
+        compare(runs, args.data, pictures, min_score=family.min_score)
 
-    print(f'\n{"learnt from":12}' + ''.join(f'{name:>10}' for name in SCORES))
+    columns = benchmark.scores
+    print(f'\n{"learnt from":12}' + ''.join(f'{name:>10}' for name in columns))
     for name, run in runs.items():
         values = run.scores()
-        print(f'{name:12}' + ''.join(f'{values[k]:10.3f}' for k in SCORES.values()))
+        print(f'{name:12}' + ''.join(f'{values[k]:10.3f}' for k in columns.values()))
     for name, run in runs.items():
         print(f'\nlearnt from {name}: {run.work_dir}')
         print('  scores    result.json')
         print('  curves    curves.png')
+        if benchmark is MOTS:
+            print(f'  results   {run.submission.name}, as the server takes them')
         for path in sorted(run.work_dir.glob('*/vis'))[-1:]:
             print(f'  pictures  {path.relative_to(run.work_dir)}/*/overlay.png, .mp4')
-    print(f'\nside by side: {pictures}/*.png')
+    if benchmark is VIS:
+        print(f'\nside by side: {pictures}/*.png')
+
+
+def evaluate_submission(run: Run) -> None:
+    """The official metric once more, of the file on disk."""
+    print('\n== What the official metric says of the submission', flush=True)
+    tool = ROOT / 'tools' / 'analysis' / 'eval_mots.py'
+    labels = Config.fromfile(config_path(run.config)).test_dataloader.dataset.ann_file
+    command = [sys.executable, str(tool), str(run.data_root / labels)]
+    subprocess.run([*command, str(run.submission)], cwd=ROOT, check=True)
 
 
 def _folder(args: argparse.Namespace, name: str) -> Path:
@@ -541,12 +647,20 @@ def _draw_masks(
 
 def table(args: argparse.Namespace) -> None:
     """Every row with every seed, the receipt, and the table in its page."""
-    make_data(args.data)
     family = FAMILIES[args.model]
+    benchmark = family.benchmark
+    make_data(benchmark, args.data)
     folder = _folder(args, 'table')
     runs = {
         name: [
-            Run(config, seed, folder / config / f'seed{seed}', args.data, args.iters)
+            Run(
+                config,
+                seed,
+                folder / config / f'seed{seed}',
+                args.data,
+                benchmark,
+                iters=args.iters,
+            )
             for seed in args.seeds
         ]
         for name, config in family.rows.items()
@@ -580,46 +694,48 @@ def table(args: argparse.Namespace) -> None:
             raise
 
     results = {name: [run.result() for run in row] for name, row in runs.items()}
-    text = format_table(results)
+    text = format_table(benchmark, results)
     print(text)
     if args.iters is not None:
         return  # a trial is no result
     RECEIPTS.mkdir(parents=True, exist_ok=True)
     receipt = {'parallel runs': args.jobs, 'rows': results}
     family.receipt.write_text(json.dumps(receipt, indent=1) + '\n')
-    write_between_marks(family.page, text)
+    write_between_marks(family.page, family.marks, text)
     page, written = (p.relative_to(ROOT) for p in (family.page, family.receipt))
     print(f'Written to {page}; the receipt is {written}')
 
 
-def format_table(results: dict[str, list[dict]]) -> str:
+def format_table(benchmark: Benchmark, results: dict[str, list[dict]]) -> str:
     """Markdown: mean and standard deviation over the seeds, in percent."""
+    columns = benchmark.scores
+    scale = 100 if benchmark.percent else 1
 
     def cell(values: list[float]) -> str:
-        mean = f'{100 * statistics.mean(values):.1f}'
+        mean = f'{scale * statistics.mean(values):.1f}'
         if len(values) == 1:
             return mean
-        return f'{mean} ± {100 * statistics.stdev(values):.1f}'
+        return f'{mean} ± {scale * statistics.stdev(values):.1f}'
 
     lines = [
-        f'| supervision | {" | ".join(SCORES)} | s / iteration |',
-        f'|---|{"---|" * len(SCORES)}---|',
+        f'| supervision | {" | ".join(columns)} | s / iteration |',
+        f'|---|{"---|" * len(columns)}---|',
     ]
     for name, runs in results.items():
-        cells = [cell([run['scores'][key] for run in runs]) for key in SCORES.values()]
+        cells = [cell([run['scores'][key] for run in runs]) for key in columns.values()]
         seconds = statistics.median(run['seconds per iteration'] for run in runs)
         lines.append(f'| {name} | {" | ".join(cells)} | {seconds:.2f} |')
     return '\n'.join(lines)
 
 
-def write_between_marks(path: Path, text: str) -> None:
+def write_between_marks(path: Path, marks: tuple[str, str], text: str) -> None:
     """Replace what stands between the two marks of a file.
 
     Raises:
         ValueError: The file lacks them.
     """
     content = path.read_text()
-    begin, end = MARKS
+    begin, end = marks
     if begin not in content or end not in content:
         raise ValueError(f'{path} lacks the marks {begin} and {end}')
     before, rest = content.split(begin, 1)
@@ -631,7 +747,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
     parser.add_argument('what', choices=('demo', 'table'))
     parser.add_argument('--model', choices=tuple(FAMILIES), default='mask2former')
-    parser.add_argument('--data', type=Path, default=ROOT / 'data' / 'mini')
+    parser.add_argument('--data', type=Path, help='default: data/mini, data/mini_bdd')
     parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs')
     parser.add_argument('--seed', type=int, default=0, help='of the demo')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
@@ -640,7 +756,9 @@ def main() -> None:
     )
     parser.add_argument('--iters', type=int, help='instead of the configs, for a trial')
     args = parser.parse_args()
-    args.data, args.out = args.data.resolve(), args.out.resolve()
+    folder = FAMILIES[args.model].benchmark.folder
+    args.data = (args.data or ROOT / 'data' / folder).resolve()
+    args.out = args.out.resolve()
     {'demo': demo, 'table': table}[args.what](args)
 
 

@@ -31,6 +31,7 @@ MMENGINE, MMDET = 'mmengine==0.11.0rc3', 'mmdet==3.3.0'
 MMTRACK_NEEDS = (
     'lap',
     'motmetrics',
+    'trackeval',
     'scikit-learn',
     'seaborn',
     'tabulate',
@@ -64,6 +65,7 @@ PACKAGES = (
     'matplotlib',
     'scikit-image',
     'motmetrics',
+    'trackeval',
     'openmim',
     'setuptools',
 )

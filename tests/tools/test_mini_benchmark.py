@@ -13,6 +13,7 @@ from scripts import load_script
 ROOT = Path(__file__).parents[2]
 bench = load_script('mini_benchmark')
 FAMILY = bench.FAMILIES['mask2former']
+SCORES = bench.VIS.scores
 families = pytest.mark.parametrize(
     'family', bench.FAMILIES.values(), ids=bench.FAMILIES
 )
@@ -24,7 +25,7 @@ def run(tmp_path, monkeypatch):
     data = tmp_path / 'data'
     data.mkdir()
     (data / 'mini.json').write_text('{"seed": 0}')
-    run = bench.Run(FAMILY.maskfree, 0, tmp_path / 'work', data, iters=7)
+    run = bench.Run(FAMILY.maskfree, 0, tmp_path / 'work', data, bench.VIS, iters=7)
     called = []
 
     def call(run, *command, threads, echo):
@@ -34,7 +35,7 @@ def run(tmp_path, monkeypatch):
             (run.work_dir / 'last_checkpoint').write_text(str(checkpoint))
             write_log(run, 'a', 'vis_data/scalars.json', dict(loss=1.0, time=0.5))
         else:
-            write_log(run, 'b', 'b.json', {bench.SCORES['AP']: 0.25, 'time': 1.0})
+            write_log(run, 'b', 'b.json', {SCORES['AP']: 0.25, 'time': 1.0})
 
     monkeypatch.setattr(bench, '_call', call)
     return run, called
@@ -55,7 +56,7 @@ def test_trains_then_scores_and_says_what_it_was(run):
     go(run)
     assert called == ['train', 'test']
     result = run.result()
-    assert result['scores'] == {bench.SCORES['AP']: 0.25}
+    assert result['scores'] == {SCORES['AP']: 0.25}
     assert result['seconds per iteration'] == 0.5
     assert result['settings']['iterations'] == 7
     assert {'commit', 'versions', 'device', 'threads'} <= set(result)
@@ -103,7 +104,7 @@ def test_a_row_goes_on_from_the_warmup_of_its_trunk(run, tmp_path):
     name = 'iter_400.pth'  # the mini config's box_warmup_iters
     hub = {'log_scalars': {'train/loss_pairwise': 1.0}, 'runtime_info': {'iter': 400}}
     torch.save({'state_dict': {'w': 2.0}, 'message_hub': hub}, run.work_dir / name)
-    row = bench.Run(FAMILY.twin, 0, tmp_path / 'row', run.data_root, iters=7)
+    row = bench.Run(FAMILY.twin, 0, tmp_path / 'row', run.data_root, bench.VIS, 7)
     row.work_dir.mkdir()
     bench.branch_off(row, run)
     assert row.checkpoint == row.work_dir / name
@@ -134,7 +135,7 @@ def test_progress_is_one_short_line(line, expected):
 
 
 def test_a_command_that_fails_shows_the_end_of_its_log(tmp_path):
-    run = bench.Run(FAMILY.maskfree, 0, tmp_path, tmp_path)
+    run = bench.Run(FAMILY.maskfree, 0, tmp_path, tmp_path, bench.VIS)
     with pytest.raises(SystemExit, match=r'(?s)the reason.* failed'):
         bench._call(run, 'sh', '-c', 'echo the reason; exit 3', threads=1, echo=False)
 
@@ -142,7 +143,7 @@ def test_a_command_that_fails_shows_the_end_of_its_log(tmp_path):
 def results(*scores):
     return [
         {
-            'scores': {bench.SCORES['AP']: ap, **dict.fromkeys(others(), 0.5)},
+            'scores': {SCORES['AP']: ap, **dict.fromkeys(others(), 0.5)},
             'seconds per iteration': 0.25,
         }
         for ap in scores
@@ -150,7 +151,7 @@ def results(*scores):
 
 
 def others():
-    return [key for name, key in bench.SCORES.items() if name != 'AP']
+    return [key for name, key in SCORES.items() if name != 'AP']
 
 
 def rle(x1: int, x2: int) -> dict:
@@ -205,31 +206,43 @@ def test_tracks_come_and_go():
 
 
 def test_table_has_mean_and_spread():
-    text = bench.format_table({'a': results(0.1, 0.2, 0.3), 'b': results(0.4)})
-    lines = text.splitlines()
+    rows = {'a': results(0.1, 0.2, 0.3), 'b': results(0.4)}
+    lines = bench.format_table(bench.VIS, rows).splitlines()
     assert lines[2] == '| a | 20.0 ± 10.0 | 50.0 ± 0.0 | 50.0 ± 0.0 | 0.25 |'
     assert lines[3] == '| b | 40.0 | 50.0 | 50.0 | 0.25 |'
 
 
+def test_numbers_of_the_official_metric_are_percent_and_counts_as_they_stand():
+    scores = dict.fromkeys(bench.MOTS.scores.values(), 12.5)
+    scores[bench.MOTS.scores['IDSw']] = 3
+    rows = {'a': [{'scores': scores, 'seconds per iteration': 0.25}]}
+    head, _, line = bench.format_table(bench.MOTS, rows).splitlines()
+    assert head == (
+        '| supervision | mMOTSA | mMOTSP | mIDF1 | IDSw | mAP | s / iteration |'
+    )
+    assert line == '| a | 12.5 | 12.5 | 12.5 | 3.0 | 12.5 | 0.25 |'
+
+
 def test_table_goes_between_the_marks(tmp_path):
     path = tmp_path / 'README.md'
-    begin, end = bench.MARKS
+    marks = begin, end = FAMILY.marks
     path.write_text(f'before\n{begin}\nold\n{end}\nafter\n')
-    bench.write_between_marks(path, 'new')
+    bench.write_between_marks(path, marks, 'new')
     assert path.read_text() == f'before\n{begin}\n\nnew\n\n{end}\nafter\n'
     path.write_text('no marks')
     with pytest.raises(ValueError, match='lacks the marks'):
-        bench.write_between_marks(path, 'new')
+        bench.write_between_marks(path, marks, 'new')
 
 
 @families
 def test_page_has_the_marks(family):
-    assert all(family.page.read_text().count(mark) == 1 for mark in bench.MARKS)
+    assert all(family.page.read_text().count(mark) == 1 for mark in family.marks)
 
 
 @families
 def test_rows_are_configs_that_exist(family):
-    assert len(family.rows) == 6
+    assert len(family.rows) == (6 if family.benchmark is bench.VIS else 3)
+    assert {family.maskfree, family.twin} <= set(family.rows.values())
     for config in family.rows.values():
         bench.config_path(config)
 
@@ -237,8 +250,11 @@ def test_rows_are_configs_that_exist(family):
 @families
 def test_rows_of_a_family_share_their_warmup(family):
     """They branch off from one run where it ends; the floor never leaves it."""
-    floor, *others = family.rows.values()
+    trunk, *others = family.rows.values()
     (iters,) = {bench._box_warmup_iters(config) for config in others}
-    cfg = Config.fromfile(bench.config_path(floor))
-    assert bench._box_warmup_iters(floor) > cfg.train_cfg.max_iters > iters
+    cfg = Config.fromfile(bench.config_path(trunk))
+    if family.benchmark is bench.VIS:
+        assert bench._box_warmup_iters(trunk) > cfg.train_cfg.max_iters > iters
+    else:
+        assert bench._box_warmup_iters(trunk) == iters < cfg.train_cfg.max_iters
     assert iters % cfg.default_hooks.checkpoint.interval == 0

@@ -1,0 +1,15 @@
+# QDTrack without masks: the tracker that `..._bdd100k-mots_frozen` gives masks to.
+# The metric needs masks, so this one is not scored.
+_base_ = './maskfree-qdtrack_mask-rcnn_r50_fpn_8xb2-12e_bdd100k-mots.py'
+
+model = dict(
+    detector=dict(
+        type='FasterRCNN',
+        roi_head=dict(type='StandardRoIHead', mask_roi_extractor=None, mask_head=None),
+    )
+)
+
+train_cfg = dict(val_interval=1000)
+val_dataloader = None
+val_evaluator = None
+val_cfg = None

@@ -1,0 +1,13 @@
+# CondInst with QDTrack's embedding: masks of the whole frame, learnt from boxes.
+_base_ = [
+    '../_base_/models/maskfree-condinst-mots_r18_mini.py',
+    '../_base_/datasets/mini_bdd.py',
+    '../_base_/schedules/mini_800.py',
+    '../_base_/mini_runtime.py',
+]
+
+model = dict(
+    detector=dict(bbox_head=dict(num_classes=8)),
+    track_head=dict(train_cfg=dict(assigner=dict(ignore_iof_thr=0.5))),
+    tracker=dict(preset='mots'),
+)
