@@ -1,25 +1,36 @@
 """The file formats of BDD100K MOTS, and the masks in them."""
 
 from .bitmask import draw_bitmask, parse_bitmask
+from .coco import to_coco
 from .labels import CATEGORIES, FormatError, canonical_category, is_ignored
 from .poly2d import poly2d_to_rle, poly2ds_to_rles
-from .rle import decode, encode, resolve_overlaps, share_pixels
-from .scalabel import group_by_video, read_frames, write_frames
+from .rle import areas, decode, encode, resolve_overlaps, share_pixels
+from .scalabel import (
+    group_by_video,
+    iter_frames,
+    read_frames,
+    write_bitmasks,
+    write_frames,
+)
 
 __all__ = [
     'CATEGORIES',
     'FormatError',
+    'areas',
     'canonical_category',
     'decode',
     'draw_bitmask',
     'encode',
     'group_by_video',
     'is_ignored',
+    'iter_frames',
     'parse_bitmask',
     'poly2d_to_rle',
     'poly2ds_to_rles',
     'read_frames',
     'resolve_overlaps',
     'share_pixels',
+    'to_coco',
+    'write_bitmasks',
     'write_frames',
 ]

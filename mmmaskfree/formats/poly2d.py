@@ -8,10 +8,11 @@ How they become pixels is the rule of the official toolkit, which draws with
 matplotlib and without antialiasing, and so does this:
 
 - each point, control points too, moves to the nearest corner of a pixel (of two that
-  are equally near: to the right and up);
-- parts are closed and filled, where the outline winds around a point more than not
-  at all (non-zero rule);
-- a pixel is set if the part covers any of it, down to 1 / 512 of its area.
+  are equally near: to the right and down);
+- parts are closed and filled, also where they wind around a point more than once
+  (non-zero rule);
+- a pixel is set if the part covers any of it, as far as a renderer can tell that
+  counts in 256ths of a pixel's area.
 
 Labels of a frame are drawn one over the other in the order of the file: the last one
 keeps a pixel.

@@ -47,6 +47,15 @@ def from_runs(counts: Sequence[int], size: tuple[int, int]) -> dict:
     return _as_text(mask_utils.frPyObjects(rle, *size))
 
 
+def areas(rles: Sequence[dict]) -> np.ndarray:
+    """The pixels of each mask: (N,) int64.
+
+    pycocotools counts 255 masks at most at once: with numpy 2 more are an error.
+    """
+    parts = [mask_utils.area(rles[i : i + 255]) for i in range(0, len(rles), 255)]
+    return np.concatenate(parts or [np.zeros(0)]).astype(np.int64)
+
+
 def share_pixels(rles: Sequence[dict]) -> bool:
     """Whether any two masks of a frame share a pixel; nothing is decoded.
 
@@ -56,9 +65,7 @@ def share_pixels(rles: Sequence[dict]) -> bool:
     if len(rles) < 2:
         return False
     _check_one_size(rles)
-    return int(mask_utils.area(rles).sum()) > int(
-        mask_utils.area(mask_utils.merge(list(rles)))
-    )
+    return int(areas(rles).sum()) > int(mask_utils.area(mask_utils.merge(list(rles))))
 
 
 def resolve_overlaps(

@@ -10,8 +10,11 @@ may be there. What a frame is called on disk is
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,7 +25,7 @@ import cv2
 import numpy as np
 
 from ..utils.files import whole_file
-from .bitmask import parse_bitmask
+from .bitmask import draw_bitmask, parse_bitmask
 from .labels import CATEGORIES, FormatError, canonical_category, is_ignored
 from .poly2d import poly2ds_to_rles
 from .rle import compress, sound_texts
@@ -33,7 +36,9 @@ __all__ = [
     'canonical_category',
     'group_by_video',
     'is_ignored',
+    'iter_frames',
     'read_frames',
+    'write_bitmasks',
     'write_frames',
 ]
 
@@ -78,37 +83,52 @@ def read_frames(
             label and mend.
         FileNotFoundError: There is no such path.
     """
+    return list(
+        iter_frames(path, size=size, workers=workers, on_file=on_file, errors=errors)
+    )
+
+
+def iter_frames(
+    path: str | Path,
+    *,
+    size: tuple[int, int] | None = None,
+    workers: int = 1,
+    on_file: Callable[[int, int], object] | None = None,
+    errors: list[FormatError] | None = None,
+) -> Iterator[dict]:
+    """`read_frames` one by one, for trees that do not fit into memory."""
     path = Path(path)
     files, read = _files_of(path)
     read = partial(read, size=size)
-    frames: list[dict] = []
-    faults: list[FormatError] = []
-    if workers > 1 and len(files) > 1:
-        # Forked processes could wait forever for a lock of a thread that they lack.
-        pool = ProcessPoolExecutor(workers, mp_context=get_context('spawn'))
-        with pool:
+    seen: set[tuple[str, str]] = set()
+    with ExitStack() as stack:
+        found: Iterable = map(read, files)
+        if workers > 1 and len(files) > 1:
+            # Not forked: a fork could wait forever for a lock of a thread it lacks.
+            pool = stack.enter_context(
+                ProcessPoolExecutor(workers, mp_context=get_context('spawn'))
+            )
+            stack.callback(pool.shutdown, cancel_futures=True)
             chunk = max(1, min(16, len(files) // (4 * workers)))
             found = pool.map(read, files, chunksize=chunk)
-            _collect(found, len(files), frames, faults, on_file, errors is None)
-    else:
-        _collect(map(read, files), len(files), frames, faults, on_file, errors is None)
-    seen: dict[tuple[str, str], int] = {}
-    for frame in frames:
-        key = frame['videoName'], frame['name']
-        seen[key] = seen.get(key, 0) + 1
-    for (video, name), count in seen.items():
-        if count > 1:
-            faults.append(
-                FormatError(
-                    f'{path}: frame {name} of video {video} is there {count} times. '
-                    'Leave one of them'
-                )
-            )
-    if faults and errors is None:
-        raise faults[0]
-    if errors is not None:
-        errors += faults
-    return frames
+        for done, (frames, faults) in enumerate(found, start=1):
+            for frame in frames:
+                key = frame['videoName'], frame['name']
+                if key in seen:
+                    faults.append(
+                        FormatError(
+                            f'{path}: frame {key[1]} of video {key[0]} is there twice. '
+                            'Leave one of them'
+                        )
+                    )
+                seen.add(key)
+            if faults and errors is None:
+                raise faults[0]
+            if errors is not None:
+                errors += faults
+            yield from frames
+            if on_file is not None:
+                on_file(done, len(files))
 
 
 def write_frames(frames: Iterable[dict], path: str | Path) -> None:
@@ -137,6 +157,80 @@ def write_frames(frames: Iterable[dict], path: str | Path) -> None:
         _write_json(path / f'{name}.json', own)
 
 
+def write_bitmasks(
+    frames: Iterable[dict],
+    folder: str | Path,
+    *,
+    size: tuple[int, int] | None = None,
+    workers: int = 1,
+    on_file: Callable[[int, int], object] | None = None,
+) -> None:
+    """Write ``<folder>/<videoName>/<name>.png``; the folder is whole or not there.
+
+    Args:
+        frames: Their labels have ``rle`` and share no pixel. A still, whose video has
+            its name, is written without a folder for its video.
+        folder: Where to; it is not there yet, or empty.
+        size: (h, w) px of the frames. By default that of the video's masks, or
+            (720, 1280) where it has none.
+        workers: Processes that write.
+        on_file: Called with the number of files done and that of all, after each.
+
+    Raises:
+        FormatError: See `draw_bitmask`; the message names the frame. Or a name is no
+            file name.
+        FileExistsError: There is something in the folder.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f'{folder} is there. Remove it, or write somewhere else')
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f'.{folder.name}.{uuid.uuid4().hex}')
+    jobs = []
+    for video, own in group_by_video(frames).items():
+        sizes = (
+            tuple(label['rle']['size'])
+            for frame in own
+            for label in frame['labels'] or ()
+        )
+        own_size = size or next(sizes, SIZE)
+        for frame in own:
+            stem = Path(frame['name']).stem
+            for name in (video, frame['name']):
+                check_file_name(name)
+            still = stem == video and frame.get('frameIndex') is None
+            place = temporary if still else temporary / video
+            jobs.append((place / f'{stem}.png', frame, own_size))
+    try:
+        for place in {job[0].parent for job in jobs} | {temporary}:
+            place.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            done: Iterable = map(_write_bitmask, jobs)
+            if workers > 1 and len(jobs) > 1:
+                pool = stack.enter_context(
+                    ProcessPoolExecutor(workers, mp_context=get_context('spawn'))
+                )
+                stack.callback(pool.shutdown, cancel_futures=True)
+                done = pool.map(_write_bitmask, jobs, chunksize=16)
+            for number, _ in enumerate(done, start=1):
+                if on_file is not None:
+                    on_file(number, len(jobs))
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_bitmask(job: tuple[Path, dict, tuple[int, int]]) -> None:
+    path, frame, size = job
+    try:
+        image = draw_bitmask(frame['labels'] or [], size)
+    except ValueError as error:
+        raise FormatError(
+            f'video {frame["videoName"]}, frame {frame["name"]}: {error}'
+        ) from None
+    write_rgba(path, image)
+
+
 def group_by_video(frames: Iterable[dict]) -> dict[str, list[dict]]:
     """Frames by ``videoName``, each video sorted by ``frameIndex`` (missing: 0).
 
@@ -158,23 +252,6 @@ def check_file_name(name: str) -> None:
         raise FormatError(f'the name {name!r} is no file name. Rename it')
 
 
-def _collect(
-    found: Iterable[tuple[list[dict], list[FormatError]]],
-    total: int,
-    frames: list[dict],
-    faults: list[FormatError],
-    on_file: Callable[[int, int], object] | None,
-    stop: bool,
-) -> None:
-    for done, (own, own_faults) in enumerate(found, start=1):
-        if own_faults and stop:
-            raise own_faults[0]
-        frames += own
-        faults += own_faults
-        if on_file is not None:
-            on_file(done, total)
-
-
 def _files_of(path: Path) -> tuple[list[Any], Callable]:
     """What there is to read, and what reads one of it."""
     if path.is_file():
@@ -183,8 +260,8 @@ def _files_of(path: Path) -> tuple[list[Any], Callable]:
         raise FileNotFoundError(
             f'There is no file or folder {path}. Check the path of the labels'
         )
-    jsons = sorted(path.glob('*.json'))
-    pngs = sorted([*path.glob('*.png'), *path.glob('*/*.png')])
+    jsons = _visible(path.glob('*.json'))
+    pngs = _visible([*path.glob('*.png'), *path.glob('*/*.png')])
     if jsons and pngs:
         raise FormatError(
             f'{path}: holds JSON files ({jsons[0].name}) and PNG files '
@@ -203,6 +280,11 @@ def _files_of(path: Path) -> tuple[list[Any], Callable]:
         ranks[png.parent] = rank = ranks.get(png.parent, -1) + 1
         jobs.append((png, None if png.parent == path else png.parent.name, rank))
     return jobs, _read_bitmask
+
+
+def _visible(paths: Iterable[Path]) -> list[Path]:
+    # A name with a dot in front is what is left of a file that was never finished.
+    return sorted(path for path in paths if not path.name.startswith('.'))
 
 
 def _read_bitmask(
@@ -369,11 +451,22 @@ class _JsonReader:
             frame['labels'] = None
         else:
             frame['labels'] = []
+            ids: set[str] = set()
             for i, label in enumerate(labels):
                 try:
-                    frame['labels'].append(self._read_label(place, i, label, video))
+                    label = self._read_label(place, i, label, video)
+                    if str(label['id']) in ids:
+                        raise self._error(
+                            place,
+                            f'label {i}',
+                            what=f'the frame shows id {label["id"]} already',
+                            mend='Ids of a frame are unique: mend or remove one',
+                        )
                 except FormatError as error:
                     self.errors.append(error)
+                else:
+                    ids.add(str(label['id']))
+                    frame['labels'].append(label)
         self.frames.append(frame)
 
     def _read_label(self, place: str, index: int, label: Any, video: str) -> dict:
@@ -411,6 +504,13 @@ class _JsonReader:
                 entry,
                 what=f'its score is {_short(score)}',
                 mend='Give it a number or leave it out',
+            )
+        if all(label.get(key) is None for key in ('box2d', 'rle', 'poly2d')):
+            raise self._error(
+                place,
+                entry,
+                what='has neither box2d nor rle nor poly2d',
+                mend='Give it one of them, or remove it',
             )
         if label.get('box2d') is not None:
             self._check_box(place, entry, label['box2d'])
