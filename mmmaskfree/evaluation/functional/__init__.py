@@ -1,5 +1,14 @@
-"""Scores as functions of plain data; numpy and pycocotools alone."""
+"""Scores as functions of plain data; no package of OpenMMLab."""
 
+from .mots import (
+    evaluate_mots,
+    evaluate_mots_all,
+    evaluate_mots_ap,
+    evaluate_mots_hota,
+    mots_ap_summary,
+    mots_summary,
+)
+from .mots_frames import FrameMismatch
 from .tube_ap import (
     AREA_RANGES,
     IouType,
@@ -11,9 +20,16 @@ from .tube_ap import (
 
 __all__ = [
     'AREA_RANGES',
+    'FrameMismatch',
     'IouType',
     'Tube',
+    'evaluate_mots',
+    'evaluate_mots_all',
+    'evaluate_mots_ap',
+    'evaluate_mots_hota',
     'evaluate_tube_ap',
     'mean_best_tube_iou',
+    'mots_ap_summary',
+    'mots_summary',
     'tube_iou',
 ]
