@@ -18,14 +18,15 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import cycle, islice
+from itertools import cycle
 from pathlib import Path
 from reprlib import repr as _short  # of what may be as long as the file
 from typing import Any, Literal
 
-import numpy as np
 from mmengine import fileio
 from pycocotools import mask as mask_utils
+
+from mmmaskfree.formats.rle import MAX_SIDE, compress, sound_texts
 
 # What happens to the masks of the file: 'drop' them unseen (learning from
 # boxes), 'keep' those that exist (evaluation), or 'require' one for every box
@@ -34,8 +35,6 @@ MaskUse = Literal['drop', 'keep', 'require']
 
 # LoadTrackAnnotations stores track ids as int32.
 _MAX_INSTANCE_ID = 2**31 - 1
-# Longest side of a frame in pixels: areas stay far below what RLE counts in.
-_MAX_SIDE = 2**14
 # How far a polygon may reach outside its frame, as a share of the longer side.
 _POLYGON_MARGIN = 0.1
 
@@ -56,6 +55,9 @@ MENDED = {
     'evaluation takes these objects as not visible in that frame',
     'category-skipped': 'annotations have a category outside the classes and '
     'were skipped',
+    'track-category': 'objects have another category than their track had before; '
+    'each keeps its own',
+    'label-empty': 'labels have no box, and a mask without a pixel: they were dropped',
     'class-unused': 'classes are no category of the file',
     'ids-renumbered': 'file whose track ids are not unique or below 1: tracks '
     'were numbered anew from 1',
@@ -104,13 +106,16 @@ class AnnotationError(ValueError):
     problems: Sequence[Problem] = ()
 
     @classmethod
-    def of(cls, problems: Sequence[Problem]) -> 'AnnotationError':
-        """The error that these fatal problems, one or more, make."""
+    def of(
+        cls,
+        problems: Sequence[Problem],
+        checker: str = 'tools/dataset_converters/verify_dataset.py',
+    ) -> 'AnnotationError':
+        """The error that fatal problems, one or more, make; what lists all of them."""
         message = str(problems[0])
         if len(problems) > 1:
             message += (
-                f' ({len(problems) - 1} more errors; '
-                'tools/dataset_converters/verify_dataset.py lists all of them.)'
+                f' ({len(problems) - 1} more errors; {checker} lists all of them.)'
             )
         error = cls(message)
         error.problems = tuple(problems)
@@ -183,7 +188,7 @@ def read_annotations(
         The videos and all problems. Faults never raise here; with
         ``errors`` present the videos are incomplete.
     """
-    return _Reader(
+    return _JsonReader(
         ann_file, classes, img_prefix, masks, skip_unknown_categories, backend_args
     ).read()
 
@@ -193,8 +198,220 @@ def shows_object(frame: dict) -> bool:
     return any(not instance['ignore_flag'] for instance in frame['instances'])
 
 
-class _Reader:
-    """The state of reading one file."""
+class VideoReader:
+    """What the readers of all formats share: videos, their objects and the faults.
+
+    Args:
+        ann_file: What is read.
+        img_prefix: See `read_annotations`, as for the two below.
+        masks: ``'drop'``, ``'keep'`` or ``'require'``.
+        skip_unknown_categories: Or call them an error.
+    """
+
+    def __init__(
+        self,
+        ann_file: str,
+        img_prefix: str,
+        masks: MaskUse,
+        skip_unknown_categories: bool,
+    ) -> None:
+        self.file = str(ann_file)
+        self.img_prefix = img_prefix
+        self.masks = masks
+        self.skip_unknown_categories = skip_unknown_categories
+        self.result = VideoAnnotations()
+        self.videos: dict[Any, dict] = {}  # id -> video, without its faults
+        # Ids of videos whose annotations are not judged, and of those that may show
+        # objects that were refused; None where the fault hides which video it is.
+        self.faulty_videos: set[Any] = set()
+        self.refused: set[Any] = set()
+        # (video id, id in the file) -> category id, in order of appearance
+        self.tracks: dict[tuple, Any] = {}
+        self.num_masks = 0
+        self.unmasked: list[str] = []  # where masks would be kept
+
+    # Reporting ---------------------------------------------------------------
+
+    def _add(self, fatal: bool, kind: str, entry: str, what: str, mend: str) -> None:
+        self.result.problems.append(Problem(self.file, entry, what, mend, kind, fatal))
+
+    def _error(self, kind: str, entry: str, what: str, mend: str) -> None:
+        self._add(True, kind, entry, what, mend)
+
+    def _mended(self, kind: str, entry: str, what: str, mend: str) -> None:
+        self._add(False, kind, entry, what, mend)
+
+    # Videos and objects ------------------------------------------------------
+
+    def _add_video(self, entry: str, video_id: int, frames: list[tuple]) -> None:
+        """``frames`` holds (image id, file name, width, height), in order."""
+        if not frames:
+            if video_id not in self.faulty_videos:
+                self._error(
+                    'no-frame', entry, 'has no frame', 'Add its frames or remove it'
+                )
+            self.faulty_videos.add(video_id)
+            return
+        _, _, width, height = frames[0]
+        if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
+            self._error(
+                'frame-size',
+                entry,
+                f'its frames are {_short(width)} x {_short(height)} pixels',
+                f"Give the true 'width' and 'height', 1 to {MAX_SIDE}",
+            )
+            self.faulty_videos.add(video_id)
+            return
+        self.faulty_videos.discard(video_id)
+        self.videos[video_id] = {
+            'video_id': video_id,
+            'video_length': len(frames),
+            'images': [
+                {
+                    'img_id': image_id,
+                    'img_path': os.path.join(self.img_prefix, name),
+                    'file_name': name,
+                    'width': width,
+                    'height': height,
+                    'frame_id': t,
+                    'video_id': video_id,
+                    'instances': [],
+                }
+                for t, (image_id, name, _, _) in enumerate(frames)
+            ],
+        }
+
+    def _place(
+        self,
+        entry: str,
+        frame: dict,
+        known: dict,
+        corners: Sequence[float],
+        rle: dict | None,
+        masked: bool,
+    ) -> None:
+        """Adds an object to a frame.
+
+        Args:
+            entry: Where it stands.
+            frame: The frame.
+            known: Its label, track and flag.
+            corners: xyxy px, inside of the frame.
+            rle: Its mask, None for none or one without a pixel.
+            masked: Whether the file has a mask of it.
+        """
+        instance = {'bbox': list(corners), **known}
+        if rle is not None:
+            instance['mask'] = rle
+            self.num_masks += 1
+        elif not masked:
+            if self.masks != 'drop':
+                self.unmasked.append(entry)
+        elif self.masks == 'require':
+            self._error('mask-empty', entry, _EMPTY, _NO_MASK)
+        else:
+            self._mended('mask-empty', entry, _EMPTY, 'It counts as no mask')
+        frame['instances'].append(instance)
+
+    def _clip_box(
+        self,
+        entry: str,
+        corners: tuple[float, float, float, float],
+        size: tuple[int, int],
+        *,
+        told: Any,
+        from_mask: bool,
+    ) -> list[float] | None:
+        """A box xyxy px as far as it lies in its frame, None where it has no area.
+
+        Args:
+            entry: Where it stands.
+            corners: x1, y1, x2, y2 px.
+            size: ``(height, width)`` of the frame.
+            told: The box as it stands in the file.
+            from_mask: Whether a mask gives another box in its place.
+        """
+        height, width = size
+        x1, y1, x2, y2 = corners
+        inside = [max(x1, 0.0), max(y1, 0.0), min(x2, width), min(y2, height)]
+        if x2 <= x1 or y2 <= y1:
+            kind, what = 'box-no-area', 'has no area'
+        elif inside[2] <= inside[0] or inside[3] <= inside[1]:
+            kind, what = 'box-outside', f'lies outside its {width} x {height} image'
+        else:
+            if inside != [x1, y1, x2, y2]:
+                self._mended(
+                    'box-clipped',
+                    entry,
+                    f'its box {_short(told)} reaches outside its {width} x {height} '
+                    'image',
+                    'Clipped to it',
+                )
+            return list(map(float, inside))
+        if not from_mask:
+            self._mended(
+                kind, entry, f'its box {_short(told)} {what}', 'The box is dropped'
+            )
+        return None
+
+    # The whole file ----------------------------------------------------------
+
+    def _finish(self, has_annotations: bool) -> None:
+        result = self.result
+        result.videos = list(self.videos.values())
+        if has_annotations:
+            result.ground_truth = 'masks' if self.num_masks else 'boxes'
+        if self.masks == 'require':
+            for entry in self.unmasked:
+                self._error(
+                    'mask-missing',
+                    entry,
+                    'has a box but no mask, and load_masks=True asks for masks',
+                    _NO_MASK,
+                )
+        elif self.num_masks:
+            for entry in self.unmasked:
+                self._mended(
+                    'mask-missing',
+                    entry,
+                    'has a box but no mask, while other objects have masks',
+                    'Evaluation of masks takes it as not visible',
+                )
+        numbers = self._track_numbers()
+        for video in result.videos:
+            objects = 0
+            for frame in video['images']:
+                for instance in frame['instances']:
+                    instance['instance_id'] = numbers[instance['instance_id']]
+                    objects += not instance['ignore_flag']
+            unread = {video['video_id'], None} & self.refused
+            if has_annotations and not objects and not unread:
+                self._mended(
+                    'video-without-object',
+                    f'video {video["video_id"]}',
+                    'shows no object in any frame',
+                    'Left out in training unless '
+                    'filter_cfg=dict(filter_empty_gt=False)',
+                )
+
+    def _track_numbers(self) -> dict[tuple[int, int], int]:
+        """Track -> number >= 1, unique over the file; the file's own if it is."""
+        ids = [instance_id for _, instance_id in self.tracks]
+        if len(set(ids)) == len(ids) and all(
+            1 <= value <= _MAX_INSTANCE_ID for value in ids
+        ):
+            return {track: track[1] for track in self.tracks}
+        self._mended(
+            'ids-renumbered',
+            'annotations',
+            'track ids repeat in different videos, are below 1 or beyond 32 bits',
+            'Tracks are numbered anew, from 1, in the order of the file',
+        )
+        return {track: number for number, track in enumerate(self.tracks, start=1)}
+
+
+class _JsonReader(VideoReader):
+    """The state of reading one file of either layout."""
 
     def __init__(
         self,
@@ -205,24 +422,11 @@ class _Reader:
         skip_unknown_categories: bool,
         backend_args: dict | None,
     ) -> None:
-        self.file = str(ann_file)
+        super().__init__(ann_file, img_prefix, masks, skip_unknown_categories)
         self.classes = None if classes is None else tuple(classes)
-        self.img_prefix = img_prefix
-        self.masks = masks
-        self.skip_unknown_categories = skip_unknown_categories
         self.backend_args = backend_args
-        self.result = VideoAnnotations()
         self.labels: dict[int, int | None] = {}  # category id -> label
-        self.videos: dict[int, dict] = {}  # video id -> video, without its faults
-        # Ids of videos whose annotations are not judged, and of those that may show
-        # objects that were refused; None where the fault hides which video it is.
-        self.faulty_videos: set[int | None] = set()
-        self.refused: set[int | None] = set()
-        # (video id, id in the file) -> category id, in order of appearance
-        self.tracks: dict[tuple[int, int], int] = {}
-        self.sound_texts: Mapping[str, int] = {}
-        self.num_masks = 0
-        self.unmasked: list[str] = []
+        self.sound: Mapping[str, int] = {}
 
     def read(self) -> VideoAnnotations:
         data = self._load()
@@ -236,7 +440,7 @@ class _Reader:
                     for key in ('segmentations', 'segmentation', 'areas', 'area'):
                         annotation.pop(key, None)
         else:
-            self.sound_texts = _sound_texts(_texts_of(annotations))
+            self.sound = sound_texts(_texts_of(annotations))
         self._read_categories(self._list(data, 'categories'))
         raw_videos = self._list(data, 'videos')
         if not raw_videos and not self.result.errors:
@@ -253,17 +457,6 @@ class _Reader:
             self._read_annotations(annotations)
         self._finish(bool(annotations))
         return self.result
-
-    # Reporting ---------------------------------------------------------------
-
-    def _add(self, fatal: bool, kind: str, entry: str, what: str, mend: str) -> None:
-        self.result.problems.append(Problem(self.file, entry, what, mend, kind, fatal))
-
-    def _error(self, kind: str, entry: str, what: str, mend: str) -> None:
-        self._add(True, kind, entry, what, mend)
-
-    def _mended(self, kind: str, entry: str, what: str, mend: str) -> None:
-        self._add(False, kind, entry, what, mend)
 
     # The file ----------------------------------------------------------------
 
@@ -534,44 +727,6 @@ class _Reader:
         self.faulty_videos.add(video_id)
         self.refused.add(video_id)
 
-    def _add_video(self, entry: str, video_id: int, frames: list[tuple]) -> None:
-        """``frames`` holds (image id, file name, width, height), in order."""
-        if not frames:
-            if video_id not in self.faulty_videos:
-                self._error(
-                    'no-frame', entry, 'has no frame', 'Add its frames or remove it'
-                )
-            self.faulty_videos.add(video_id)
-            return
-        _, _, width, height = frames[0]
-        if not (1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE):
-            self._error(
-                'frame-size',
-                entry,
-                f'its frames are {_short(width)} x {_short(height)} pixels',
-                f"Give the true 'width' and 'height', 1 to {_MAX_SIDE}",
-            )
-            self.faulty_videos.add(video_id)
-            return
-        self.faulty_videos.discard(video_id)
-        self.videos[video_id] = {
-            'video_id': video_id,
-            'video_length': len(frames),
-            'images': [
-                {
-                    'img_id': image_id,
-                    'img_path': os.path.join(self.img_prefix, name),
-                    'file_name': name,
-                    'width': width,
-                    'height': height,
-                    'frame_id': t,
-                    'video_id': video_id,
-                    'instances': [],
-                }
-                for t, (image_id, name, _, _) in enumerate(frames)
-            ],
-        }
-
     # Annotations -------------------------------------------------------------
 
     def _read_annotations(self, annotations: list) -> None:
@@ -796,7 +951,7 @@ class _Reader:
         rle = None
         if mask is not None:
             try:
-                rle = _to_rle(mask, size, self.sound_texts)
+                rle = _to_rle(mask, size, self.sound)
             except ValueError as error:
                 self._error(
                     'mask',
@@ -809,7 +964,10 @@ class _Reader:
         if box is not None:
             if not self._is_box(entry, box):
                 return False
-            corners = self._clip_box(entry, box, size, from_mask=rle is not None)
+            x, y, w, h = (float(value) for value in box)
+            corners = self._clip_box(
+                entry, (x, y, x + w, y + h), size, told=box, from_mask=rle is not None
+            )
         if corners is None and rle is not None:
             self._mended(
                 'box-from-mask',
@@ -817,21 +975,10 @@ class _Reader:
                 'has a mask but no box of any area',
                 "The mask's box is taken; learning from boxes does not see the object",
             )
-            x, y, w, h = (float(value) for value in mask_utils.toBbox(rle))
-            corners = [x, y, x + w, y + h]
+            corners = mask_box(rle)
         if corners is None:
             return True
-        instance = {'bbox': corners, **known}
-        if rle is not None:
-            instance['mask'] = rle
-            self.num_masks += 1
-        elif mask is None:
-            self.unmasked.append(entry)
-        elif self.masks == 'require':
-            self._error('mask-empty', entry, _EMPTY, _NO_MASK)
-        else:
-            self._mended('mask-empty', entry, _EMPTY, 'It counts as no mask')
-        frame['instances'].append(instance)
+        self._place(entry, frame, known, corners, rle, masked=mask is not None)
         return True
 
     def _is_box(self, entry: str, box: Any) -> bool:
@@ -854,91 +1001,11 @@ class _Reader:
             return False
         return True
 
-    def _clip_box(
-        self, entry: str, box: list, size: tuple[int, int], from_mask: bool
-    ) -> list[float] | None:
-        height, width = size
-        x, y, w, h = (float(value) for value in box)
-        corners = [
-            max(x, 0.0),
-            max(y, 0.0),
-            min(x + w, float(width)),
-            min(y + h, float(height)),
-        ]
-        if w <= 0 or h <= 0:
-            kind, what = 'box-no-area', 'has no area'
-        elif corners[2] <= corners[0] or corners[3] <= corners[1]:
-            kind, what = 'box-outside', f'lies outside its {width} x {height} image'
-        else:
-            if corners != [x, y, x + w, y + h]:
-                self._mended(
-                    'box-clipped',
-                    entry,
-                    f'its box {_short(box)} reaches outside its {width} x {height} '
-                    'image',
-                    'Clipped to it',
-                )
-            return corners
-        if not from_mask:
-            self._mended(
-                kind, entry, f'its box {_short(box)} {what}', 'The box is dropped'
-            )
-        return None
 
-    # The whole file ----------------------------------------------------------
-
-    def _finish(self, has_annotations: bool) -> None:
-        result = self.result
-        result.videos = list(self.videos.values())
-        if has_annotations:
-            result.ground_truth = 'masks' if self.num_masks else 'boxes'
-        if self.masks == 'require':
-            for entry in self.unmasked:
-                self._error(
-                    'mask-missing',
-                    entry,
-                    'has a box but no mask, and load_masks=True asks for masks',
-                    _NO_MASK,
-                )
-        elif self.num_masks:
-            for entry in self.unmasked:
-                self._mended(
-                    'mask-missing',
-                    entry,
-                    'has a box but no mask, while other objects have masks',
-                    'Evaluation of masks takes it as not visible',
-                )
-        numbers = self._track_numbers()
-        for video in result.videos:
-            objects = 0
-            for frame in video['images']:
-                for instance in frame['instances']:
-                    instance['instance_id'] = numbers[instance['instance_id']]
-                    objects += not instance['ignore_flag']
-            unread = {video['video_id'], None} & self.refused
-            if has_annotations and not objects and not unread:
-                self._mended(
-                    'video-without-object',
-                    f'video {video["video_id"]}',
-                    'shows no object in any frame',
-                    'Left out in training unless '
-                    'filter_cfg=dict(filter_empty_gt=False)',
-                )
-
-    def _track_numbers(self) -> dict[tuple[int, int], int]:
-        """Track -> number >= 1, unique over the file; the file's own if it is."""
-        ids = [instance_id for _, instance_id in self.tracks]
-        if len(set(ids)) == len(ids) and all(
-            1 <= value <= _MAX_INSTANCE_ID for value in ids
-        ):
-            return {track: track[1] for track in self.tracks}
-        self._mended(
-            'ids-renumbered',
-            'annotations',
-            'track ids repeat in different videos, are below 1 or beyond 32 bits',
-            'Tracks are numbered anew, from 1, in the order of the file',
-        )
-        return {track: number for number, track in enumerate(self.tracks, start=1)}
+def mask_box(rle: dict) -> list[float]:
+    """The box xyxy px that a mask with a pixel fills."""
+    x, y, w, h = mask_utils.toBbox(rle).tolist()
+    return [x, y, x + w, y + h]
 
 
 def _is_int(value: Any) -> bool:
@@ -959,9 +1026,7 @@ def _entry(name: str, index: int, value: Any) -> str:
     return f'{entry} (id {_short(value["id"])})' if _has_id(value) else entry
 
 
-def _to_rle(
-    mask: Any, size: tuple[int, int], sound_texts: Mapping[str, int]
-) -> dict | None:
+def _to_rle(mask: Any, size: tuple[int, int], sound: Mapping[str, int]) -> dict | None:
     """Uncompressed RLE, compressed RLE or polygons -> compressed RLE.
 
     pycocotools trusts what it is given: a wrong coordinate or run length makes it
@@ -974,7 +1039,7 @@ def _to_rle(
     Args:
         mask: What stands in the file.
         size: ``(height, width)`` of the frame.
-        sound_texts: See `_sound_texts`; any other text is looked at by itself.
+        sound: See `sound_texts`; any other text is looked at by itself.
 
     Returns:
         The mask, None if it has no pixel.
@@ -987,43 +1052,12 @@ def _to_rle(
         if not mask:
             return None
         rle = mask_utils.merge(mask_utils.frPyObjects(mask, *size))
-        return _as_text(rle) if mask_utils.area(rle) else None
+        rle['counts'] = rle['counts'].decode('ascii')
+        return rle if mask_utils.area(rle) else None
     if not (isinstance(mask, dict) and 'counts' in mask and 'size' in mask):
         raise ValueError('its mask is neither RLE nor a list of polygons')
-    given, counts = mask['size'], mask['counts']
-    height, width = size
-    if given != [height, width] or not all(map(_is_int, given)):
-        raise ValueError(
-            f'its mask has the size {_short(given)}, its frame '
-            f'[{height}, {width}] (height, width)'
-        )
-    if isinstance(counts, str):
-        if sound_texts.get(counts) == height * width:
-            return {'size': [height, width], 'counts': counts}
-        runs = _runs_of_texts([counts])[0].tolist() if counts else []
-    elif isinstance(counts, list):
-        runs = counts
-        if not set(map(type, runs)) <= {int}:
-            raise ValueError(
-                f'the counts of its mask, {_short(runs)}, are not all integers'
-            )
-    else:
-        raise ValueError(f'the counts of its mask are a {type(counts).__name__}')
-    if min(runs, default=0) < 0:
-        raise ValueError(f'the counts of its mask hold {_short(min(runs))}')
-    if not any(runs):  # how some write that there is no mask
-        return None
-    if sum(runs) != height * width:
-        raise ValueError(
-            f'the counts of its mask add up to {_short(sum(runs))}, not to '
-            f'{height} * {width}'
-        )
-    if not any(runs[1::2]):
-        return None
-    if 0 in runs[1:]:
-        runs = _without_empty_runs(runs)
-    rle = {'size': [height, width], 'counts': runs}
-    return _as_text(mask_utils.frPyObjects(rle, height, width))
+    rle = compress(mask, size, sound)
+    return rle if mask_utils.area(rle) else None
 
 
 def _check_polygons(polygons: list, size: tuple[int, int]) -> None:
@@ -1053,95 +1087,6 @@ def _texts_of(annotations: list) -> Iterator[str]:
             counts = mask.get('counts') if isinstance(mask, dict) else None
             if isinstance(counts, str) and counts:
                 yield counts
-
-
-def _sound_texts(texts: Iterator[str], together: int = 128) -> dict[str, int]:
-    """Those that need no second look -> the pixels of their frame.
-
-    They have pixels in the mask and no run of no length but the first. Files have
-    hundreds of thousands of them, so many are looked at together; where one of
-    them is broken none is called sound.
-    """
-    sound = {}
-    while some := list(islice(texts, together)):
-        try:
-            runs, numbers = _runs_of_texts(some)
-        except ValueError:
-            continue
-        first = np.cumsum(numbers) - numbers
-        good = runs > 0
-        good[first] |= runs[first] == 0
-        good = np.logical_and.reduceat(good, first) & (numbers > 1)
-        totals = np.add.reduceat(runs, first).tolist()
-        sound |= {
-            text: total
-            for text, total, fine in zip(some, totals, good.tolist(), strict=True)
-            if fine
-        }
-    return sound
-
-
-def _runs_of_texts(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The run lengths of compressed RLE.
-
-    A text holds integers in groups of 5 bits, lowest first, one character
-    ``chr(48 + bits)`` each: 32 says that the number goes on, 16 in its last
-    character that it is negative. From the fourth on, a number is the difference
-    to the run two before.
-
-    Args:
-        texts: One or more, none of them empty.
-
-    Returns:
-        The runs of all texts in a row, int64, negative where a text is broken,
-        and how many each text has.
-
-    Raises:
-        ValueError: One of the texts holds something else.
-    """
-    ends = np.cumsum([len(text) for text in texts]) - 1
-    letters = np.frombuffer(''.join(texts).encode('ascii', 'replace'), np.uint8)
-    codes = letters - np.uint8(48)  # what is below 48 wraps around
-    closing = codes < 32
-    last = np.flatnonzero(closing)
-    lengths = np.diff(last, prepend=-1)
-    # 6 characters hold any run of a frame whose sides are at most _MAX_SIDE.
-    if codes.max() > 63 or not closing[ends].all() or lengths.max() > 6:
-        raise ValueError(f'the counts of its mask, {_short(texts[0])}, are no RLE')
-    starts = last - lengths + 1
-    shifts = 5 * (np.arange(len(codes)) - np.repeat(starts, lengths))
-    values = np.add.reduceat((codes & 31).astype(np.int64) << shifts, starts)
-    values -= (codes[last] >> 4 & 1).astype(np.int64) << (5 * lengths)
-
-    stops = np.searchsorted(last, ends) + 1
-    numbers = np.diff(stops, prepend=0)
-    first = stops - numbers
-    place = np.arange(len(values)) - np.repeat(first, numbers)
-    runs = values.copy()
-    for parity in (0, 1):  # the first run of a text stands for itself
-        side = (place % 2 == parity) & (place > 0)
-        sums = np.cumsum(values * side)
-        np.copyto(runs, sums - np.repeat(sums[first], numbers), where=side)
-    return runs, numbers
-
-
-def _without_empty_runs(runs: list[int]) -> list[int]:
-    """The same mask, no run empty but the first: others mislead pycocotools.
-
-    >>> _without_empty_runs([0, 2, 0, 3, 4, 0])
-    [0, 5, 4]
-    """
-    merged = [0]
-    for bit, run in zip(cycle((0, 1)), runs, strict=False):
-        if run and bit == len(merged) % 2:
-            merged.append(run)
-        else:
-            merged[-1] += run
-    return merged
-
-
-def _as_text(rle: dict) -> dict:
-    return {'size': list(rle['size']), 'counts': rle['counts'].decode('ascii')}
 
 
 def _near_files(path: str, most: int = 3) -> list[str]:

@@ -1,14 +1,21 @@
 """Videos whose objects are known by boxes and track ids."""
 
 import logging
-from typing import Any
+from typing import Any, ClassVar
 
 from mmdet.datasets import BaseVideoDataset
 from mmengine.logging import print_log
 
 from mmmaskfree.registry import DATASETS
 
-from .annotations import AnnotationError, Problem, read_annotations, shows_object
+from .annotations import (
+    AnnotationError,
+    MaskUse,
+    Problem,
+    VideoAnnotations,
+    read_annotations,
+    shows_object,
+)
 from .transforms import ClipSample
 
 _FILTER_KEYS = {'filter_empty_gt', 'min_size'}
@@ -51,6 +58,9 @@ class BoxVideoDataset(BaseVideoDataset):
             image, for instance) is, and is counted in the log.
     """
 
+    # What lists every fault of a file.
+    CHECKER: ClassVar[str] = 'tools/dataset_converters/verify_dataset.py'
+
     def __init__(
         self,
         *args: Any,
@@ -72,16 +82,9 @@ class BoxVideoDataset(BaseVideoDataset):
             AnnotationError: See the class.
         """
         in_training = 'require' if self.load_masks else 'drop'
-        found = read_annotations(
-            self.ann_file,
-            classes=self._metainfo.get('classes'),
-            img_prefix=self.data_prefix.get('img_path', ''),
-            masks='keep' if self.test_mode else in_training,
-            skip_unknown_categories=self.skip_unknown_categories,
-            backend_args=self.backend_args,
-        )
+        found = self.read('keep' if self.test_mode else in_training)
         if found.errors:
-            raise AnnotationError.of(found.errors)
+            raise AnnotationError.of(found.errors, self.CHECKER)
         for line in found.mended():
             print_log(line, 'current', logging.WARNING)
         self._metainfo['classes'] = found.classes
@@ -97,6 +100,21 @@ class BoxVideoDataset(BaseVideoDataset):
             if category_id is not None
         }
         return found.videos
+
+    def read(self, masks: MaskUse) -> VideoAnnotations:
+        """Reads ``ann_file``; what a data set of another format does in its own way.
+
+        Args:
+            masks: See `read_annotations`.
+        """
+        return read_annotations(
+            self.ann_file,
+            classes=self._metainfo.get('classes'),
+            img_prefix=self.data_prefix.get('img_path', ''),
+            masks=masks,
+            skip_unknown_categories=self.skip_unknown_categories,
+            backend_args=self.backend_args,
+        )
 
     def filter_data(self) -> list[dict]:
         """Leaves out whole training videos, as ``filter_cfg`` asks, and says so.
