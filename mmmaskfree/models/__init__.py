@@ -7,5 +7,6 @@ from .supervision import MaskFreeSupervision, MaskSupervision
 from .task_modules import *  # noqa: F403
 from .track_heads import *  # noqa: F403
 from .trackers import *  # noqa: F403
+from .vis import *  # noqa: F403
 
 __all__ = ['MaskFreeSupervision', 'MaskSupervision']

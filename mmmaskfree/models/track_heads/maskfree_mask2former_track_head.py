@@ -30,7 +30,12 @@ class MaskFreeMask2FormerTrackHead(Mask2FormerTrackHead):
         train_cfg: ``assigner``: :class:`BoxMaskSequenceAssigner` or
             :class:`MaskSequenceAssigner`; default: the one that the supervision
             needs. Other keys of mmdet's configs are ignored.
-        test_cfg: ``max_per_video``: tracks kept per video, default 10.
+        test_cfg: ``max_per_video``: tracks kept of a video, or of a clip where a video
+            is tested clip by clip, default 10. ``one_class_per_query``: True makes of
+            a query one track, of its best class, as MOTS needs it, where no two masks
+            may overlap; by default each of its classes may be among the best, a track
+            of its own with the same mask, which AP rewards. ``score_thr``: tracks of
+            a lower score are left out, default 0.
         num_frames: Only for mmdet's configs; the data decide.
         kwargs: As mmdet's ``Mask2FormerTrackHead``.
     """
@@ -171,12 +176,19 @@ class MaskFreeMask2FormerTrackHead(Mask2FormerTrackHead):
             same row is the same track in every frame.
         """
         all_scores, all_logits = self(x, data_samples)
+        test_cfg = self.test_cfg or {}
         probabilities = all_scores[-1][0].float().softmax(-1)[:, :-1]  # (Q, C)
-        count = (self.test_cfg or {}).get('max_per_video', 10)
-        count = min(count, probabilities.numel())
+        labels = torch.arange(self.num_classes, device=probabilities.device)
+        labels = labels.expand_as(probabilities)  # (Q, C)
+        if test_cfg.get('one_class_per_query', False):
+            probabilities, labels = probabilities.max(-1, keepdim=True)  # (Q, 1)
+        count = min(test_cfg.get('max_per_video', 10), probabilities.numel())
         scores, index = probabilities.flatten().topk(count)
-        queries = index.div(self.num_classes, rounding_mode='floor')
-        labels = index % self.num_classes
+        # Not `>=`: a score that is NaN is to be seen.
+        kept = ~(scores < test_cfg.get('score_thr', 0.0))
+        scores, index = scores[kept], index[kept]
+        labels = labels.flatten()[index]
+        queries = index.div(probabilities.shape[1], rounding_mode='floor')
         # (K, T, h, w): chosen before anything is upsampled
         logits = all_logits[-1][0][queries].float()
         results = []
@@ -189,7 +201,7 @@ class MaskFreeMask2FormerTrackHead(Mask2FormerTrackHead):
                     bboxes=mask_extents(masks).float(),
                     labels=labels,
                     scores=scores,
-                    instances_id=torch.arange(count, device=labels.device),
+                    instances_id=torch.arange(len(labels), device=labels.device),
                 )
             )
         return results
@@ -199,8 +211,9 @@ def _upsample(logits: Tensor, meta: dict, rescale: bool) -> Tensor:
     """(K, h, w) logits of one frame -> its image, without the padding."""
     padded, image = meta['batch_input_shape'], meta['img_shape']
     options = dict(mode='bilinear', align_corners=False)
-    logits = F.interpolate(logits[None], size=tuple(padded[-2:]), **options)
+    # Tracks are the batch, which may be empty; channels may not.
+    logits = F.interpolate(logits[:, None], size=tuple(padded[-2:]), **options)
     logits = logits[..., : image[0], : image[1]]
     if rescale and tuple(meta['ori_shape'][:2]) != tuple(image[:2]):
         logits = F.interpolate(logits, size=tuple(meta['ori_shape'][:2]), **options)
-    return logits[0]
+    return logits[:, 0]
