@@ -165,14 +165,17 @@ class ClearMot:
             name: sum((classes[member] for member in members), Counts())
             for name, members in SUPER_CLASSES.items()
         }
+        overall = pooled.pop('OVERALL')
         rows = {**classes, **pooled}
         result: dict[str, Any] = {}
         for name, score in SCORES.items():
             row = {key: float(score(count)) for key, count in rows.items()}
-            result[name] = row | {'AVERAGE': class_average(row)}
+            row['AVERAGE'] = class_average(row)
+            result[name] = row | {'OVERALL': float(score(overall))}
         for name, tally in TALLIES.items():
             number = {key: int(tally(count)) for key, count in rows.items()}
-            result[name] = number | {'AVERAGE': number['OVERALL']}
+            total = int(tally(overall))
+            result[name] = number | {'AVERAGE': total, 'OVERALL': total}
         means = {f'm{name}': result[name]['AVERAGE'] for name in SCORES}
         return {**means, **result}
 

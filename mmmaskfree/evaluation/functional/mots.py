@@ -8,7 +8,7 @@ Everything here takes two lists of frames as they stand in the label files: dict
 What all measures share:
 
 - Names of categories are mapped to the eight classes; ``other person``,
-  ``other vehicle`` and ``trailer`` too, the last one as an ignore region.
+  ``other vehicle`` and ``trailer`` are ignored objects of theirs.
 - A video that the predictions lack is one without predictions.
 - **If two predictions of a frame share a pixel, all predictions of that frame are
   removed**, with one warning that counts such frames.

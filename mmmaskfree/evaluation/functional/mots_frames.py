@@ -175,7 +175,7 @@ def pair_videos(
     predictions.
 
     Returns:
-        The frames of each video in order; the videos as the ground truth has them.
+        The frames of each video in order; the videos by name.
 
     Raises:
         FrameMismatch: A video or frame is in one of them only; the message names it.
@@ -198,7 +198,7 @@ def pair_videos(
     ordered = sorted((f for own in gts.values() for f in own), key=_rank_key)
     ranks = {id(frame): rank for rank, frame in enumerate(ordered)}
     videos: list[list[FramePair]] = []
-    for name, own in gts.items():
+    for name, own in sorted(gts.items()):  # so that sums are the same to the bit
         predicted = preds.get(name)
         if predicted is None:
             predicted = [{**frame, 'labels': None} for frame in own]

@@ -63,7 +63,8 @@ class Hota:
                 value = np.nan if combined is None else 100 * combined[name].mean()
                 result[name][row] = float(value)
         for values in result.values():
-            values['AVERAGE'] = class_average(values)
+            overall = values.pop('OVERALL')  # goes last
+            values |= {'AVERAGE': class_average(values), 'OVERALL': overall}
         return result
 
 
