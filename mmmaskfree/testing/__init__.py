@@ -2,6 +2,7 @@
 
 from .clips import CLASSES, MiniClip, MiniConfig, draw_clip
 from .mini import contact_sheet, make_mini_dataset
+from .mini_bdd import make_mini_bdd, mini_bdd_sheet
 
 __all__ = [
     'CLASSES',
@@ -9,5 +10,7 @@ __all__ = [
     'MiniConfig',
     'contact_sheet',
     'draw_clip',
+    'make_mini_bdd',
     'make_mini_dataset',
+    'mini_bdd_sheet',
 ]

@@ -111,11 +111,14 @@ class MiniClip:
         frames: ``(T, H, W, 3)`` uint8 RGB.
         masks: ``(N, T, H, W)`` bool, visible part of each object; no pixel
             belongs to two objects, and none is set where an object is absent.
+        wholes: ``(N, T, H, W)`` bool, the part of each object inside the frame as
+            if nothing lay before it; also where it is annotated as absent.
         labels: ``N`` indices into ``CLASSES``.
     """
 
     frames: NDArray[np.uint8]
     masks: NDArray[np.bool_]
+    wholes: NDArray[np.bool_]
     labels: tuple[int, ...]
 
 
@@ -143,7 +146,7 @@ def draw_clip(
         seen = clip.masks.any(axis=(1, 2, 3))
         if seen.any():
             labels = tuple(np.array(clip.labels)[seen].tolist())
-            return MiniClip(clip.frames, clip.masks[seen], labels)
+            return MiniClip(clip.frames, clip.masks[seen], clip.wholes[seen], labels)
 
 
 def shape_contours(name: str) -> list[NDArray[np.float64]]:
@@ -222,6 +225,7 @@ def _draw_scene(rng, split, size, num_frames, config) -> MiniClip:
 
     frames = np.empty((num_frames, *size, 3), np.uint8)
     masks = np.zeros((count, num_frames, *size), bool)
+    wholes = np.zeros_like(masks)
     for t in range(num_frames):
         offset = camera[t] - camera.min(axis=0) + 1
         view = np.array([[1, 0, -offset[0]], [0, 1, -offset[1]]])
@@ -235,12 +239,13 @@ def _draw_scene(rng, split, size, num_frames, config) -> MiniClip:
             # Later objects lie in front.
             covered = alpha >= 0.5
             masks[:n, t] &= ~covered
-            masks[n, t] = covered
+            masks[n, t] = wholes[n, t] = covered
         image = image * gains[t] + rng.normal(0, config.noise, image.shape)
         frames[t] = np.clip(np.rint(image), 0, 255)
     too_small = masks.sum(axis=(2, 3)) < config.min_visible * size[0] * size[1]
     masks[too_small] = False
-    return MiniClip(frames, masks, tuple(thing.label for thing in objects))
+    labels = tuple(thing.label for thing in objects)
+    return MiniClip(frames, masks, wholes, labels)
 
 
 def _draw_camera(rng, num_frames: int, config: MiniConfig) -> NDArray[np.float64]:

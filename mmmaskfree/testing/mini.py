@@ -15,11 +15,11 @@ are disjoint (``mmmaskfree.testing.surfaces.PHOTOGRAPHS``).
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -34,6 +34,9 @@ _MARKER = 'mini.json'
 # Part of the marker: raise it when the same arguments draw other pictures.
 _VERSION = 3
 _FRAME_STEP = 5  # YouTube-VIS keeps every 5th frame and its number
+_COLORS = ((0, 220, 255), (255, 160, 0), (80, 255, 80))
+
+T = TypeVar('T')
 
 
 def make_mini_dataset(
@@ -82,7 +85,7 @@ def make_mini_dataset(
     lengths = dict(
         zip(SPLITS, (num_frames, num_eval_frames, num_eval_frames), strict=True)
     )
-    _check(seed, counts, lengths, size, workers)
+    check_arguments(seed, counts, lengths, size, workers)
     out_dir = Path(out_dir).absolute()
     recipe = {
         'version': _VERSION,
@@ -92,22 +95,10 @@ def make_mini_dataset(
         'size': list(size),
         'config': asdict(config),
     }
-    # Through JSON and back: what the marker gives is lists, not tuples.
-    recipe = json.loads(json.dumps(recipe))
     marker = out_dir / _MARKER
-    if marker.exists():
-        if json.loads(marker.read_text()) == {'finished': True, **recipe}:
-            return out_dir
-    elif out_dir.exists() and any(out_dir.iterdir()):
-        raise FileExistsError(
-            f'{out_dir} is not empty and holds no {_MARKER}: it is not a mini data '
-            'set, so nothing in it is replaced. Name another folder.'
-        )
-    out_dir.mkdir(parents=True, exist_ok=True)
-    # From here until the end a reader can tell that the set is not whole.
-    _write_json(marker, {'finished': False, **recipe})
-    for name in (*SPLITS, 'annotations'):
-        shutil.rmtree(out_dir / name, ignore_errors=True)
+    if lies_whole(marker, recipe):
+        return out_dir
+    clear_set(marker, recipe, (*SPLITS, 'annotations'))
     (out_dir / 'annotations').mkdir()
     for split in SPLITS:
         frames_dir = out_dir / split / 'JPEGImages'
@@ -117,22 +108,20 @@ def make_mini_dataset(
             rng = np.random.default_rng([seed, SPLITS.index(split), index])
             clip = draw_clip(rng, split, size, lengths[split], config)
             names = _frame_names(rng, f'{split}_{index:04d}', lengths[split])
-            _write_frames(frames_dir, names, clip, config.jpeg_quality)
+            (frames_dir / names[0]).parent.mkdir()
+            for name, frame in zip(names, clip.frames, strict=True):
+                data = encode_jpeg(frame, config.jpeg_quality)
+                (frames_dir / name).write_bytes(data)
             return names, _tracks(clip)
 
-        drawn = []
-        with ThreadPoolExecutor(workers) as pool:
-            for result in pool.map(work, range(counts[split])):
-                drawn.append(result)
-                if on_clip is not None:
-                    on_clip()
+        drawn = list(in_threads(work, counts[split], workers, on_clip))
         annotations = out_dir / 'annotations'
         if split == 'train':
             _write_json(annotations / 'train.json', _to_json(drawn, size, False))
             _write_json(annotations / 'train_masks.json', _to_json(drawn, size, True))
         else:
             _write_json(annotations / f'{split}.json', _to_json(drawn, size, True))
-    _write_json(marker, {'finished': True, **recipe})
+    write_marker(marker, recipe, finished=True)
     return out_dir
 
 
@@ -167,31 +156,99 @@ def contact_sheet(
     rows = []
     for video in data['videos'][:num_clips]:
         tracks = [a for a in data['annotations'] if a['video_id'] == video['id']]
-        columns = min(num_frames, video['length'])
-        picked = np.linspace(0, video['length'] - 1, columns).round().astype(int)
         row = []
-        for t in picked:
+        for t in spread(video['length'], num_frames):
+            objects = [
+                SheetObject(
+                    index,
+                    data['categories'][track['category_id'] - 1]['name'],
+                    track['bboxes'][t],
+                    track['segmentations'][t] if 'segmentations' in track else None,
+                )
+                for index, track in enumerate(tracks)
+                if track['bboxes'][t] is not None
+            ]
             path = data_dir / split / 'JPEGImages' / video['file_names'][t]
+            row.append((path, objects))
+        rows.append(row)
+    return draw_sheet(rows, zoom)
+
+
+class SheetObject(NamedTuple):
+    """What a contact sheet shows of an object in a frame.
+
+    Attributes:
+        index: picks the colour.
+        name: of the class.
+        box: x, y, width, height px.
+        rle: of the mask, where its outline is to be drawn.
+    """
+
+    index: int
+    name: str
+    box: list[int]
+    rle: dict | None
+
+
+def spread(length: int, count: int) -> list[int]:
+    """At most ``count`` frames spread over a clip of ``length``."""
+    return np.linspace(0, length - 1, min(count, length)).round().astype(int).tolist()
+
+
+def draw_sheet(
+    rows: Sequence[Sequence[tuple[Path, Sequence[SheetObject]]]], zoom: int
+) -> NDArray[np.uint8]:
+    """Draw rows of frames, each the file of its picture and its objects.
+
+    Returns:
+        ``(h, w, 3)`` uint8 BGR.
+
+    Raises:
+        FileNotFoundError: a frame is missing.
+    """
+    sheet = []
+    for row in rows:
+        cells = []
+        for path, objects in row:
             image = cv2.imread(str(path))
             if image is None:
                 raise FileNotFoundError(f'cannot read {path}')
             image = cv2.resize(image, None, fx=zoom, fy=zoom)
-            for index, track in enumerate(tracks):
-                _draw_track(image, track, t, zoom, index, data['categories'])
-            row.append(np.pad(image, ((2, 2), (2, 2), (0, 0)), constant_values=255))
-        rows.append(np.concatenate(row, axis=1))
-    return np.concatenate(rows, axis=0)
+            for thing in objects:
+                _draw_object(image, thing, zoom)
+            cells.append(np.pad(image, ((2, 2), (2, 2), (0, 0)), constant_values=255))
+        sheet.append(np.concatenate(cells, axis=1))
+    return np.concatenate(sheet, axis=0)
 
 
-def _check(seed, counts, lengths, size, workers) -> None:
+def check_arguments(
+    seed: int,
+    counts: dict[str, int],
+    lengths: dict[str, int],
+    size: tuple[int, int],
+    workers: int,
+    *,
+    min_frames: int = 1,
+) -> None:
+    """Raise ``ValueError`` where a generated set cannot be made like that.
+
+    Args:
+        seed: of all randomness.
+        counts: split -> number of clips.
+        lengths: split -> frames of each.
+        size: ``(height, width)`` of a frame, px.
+        workers: threads that draw.
+        min_frames: what ``lengths`` must reach.
+    """
     if seed < 0:
         raise ValueError(f'seed must be >= 0, got {seed}')
-    for split in SPLITS:
+    for split in counts:
         if counts[split] < 0:
             raise ValueError(f'num_{split} must be >= 0, got {counts[split]}')
-        if lengths[split] < 1:
+        if lengths[split] < min_frames:
             raise ValueError(
-                f'a clip of {split} needs at least 1 frame, got {lengths[split]}'
+                f'a clip of {split} needs at least {min_frames} frame(s), '
+                f'got {lengths[split]}'
             )
     if min(size) < 32:
         raise ValueError(f'size must be at least 32 x 32 px, got {tuple(size)}')
@@ -199,21 +256,73 @@ def _check(seed, counts, lengths, size, workers) -> None:
         raise ValueError(f'workers must be >= 1, got {workers}')
 
 
+def lies_whole(marker: Path, recipe: dict) -> bool:
+    """Whether the set beside ``marker`` is finished and made by ``recipe``.
+
+    Raises:
+        FileExistsError: its folder holds files, but no marker.
+    """
+    if marker.exists():
+        # Through JSON and back: what the marker gives is lists, not tuples.
+        expected = json.loads(json.dumps({'finished': True, **recipe}))
+        return json.loads(marker.read_text()) == expected
+    folder = marker.parent
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(
+            f'{folder} is not empty and holds no {marker.name}: it is not a mini data '
+            'set, so nothing in it is replaced. Name another folder.'
+        )
+    return False
+
+
+def clear_set(marker: Path, recipe: dict, folders: Iterable[str]) -> None:
+    """Remove what an earlier set left in ``folders``; mark the new one as begun."""
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    # From here until the end a reader can tell that the set is not whole.
+    write_marker(marker, recipe, finished=False)
+    for name in folders:
+        shutil.rmtree(marker.parent / name, ignore_errors=True)
+
+
+def write_marker(marker: Path, recipe: dict, *, finished: bool) -> None:
+    """Say how the set is made, and whether it is whole."""
+    _write_json(marker, {'finished': finished, **recipe})
+
+
+def in_threads(
+    work: Callable[[int], T],
+    count: int,
+    workers: int,
+    on_clip: Callable[[], Any] | None,
+) -> Iterator[T]:
+    """``work(0), work(1), ...`` in order; ``on_clip`` after each, in this thread."""
+    with ThreadPoolExecutor(workers) as pool:
+        for result in pool.map(work, range(count)):
+            if on_clip is not None:
+                on_clip()
+            yield result
+
+
+def encode_jpeg(frame: NDArray[np.uint8], quality: int) -> bytes:
+    """A JPEG file of an ``(H, W, 3)`` RGB picture."""
+    bgr = np.ascontiguousarray(frame[..., ::-1])
+    ok, data = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not ok:
+        raise RuntimeError('OpenCV could not encode a frame as JPEG')
+    return data.tobytes()
+
+
+def tight_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """First column, first row, last column, last row of a mask that is not empty."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
+
+
 def _frame_names(rng, video: str, num_frames: int) -> list[str]:
     # Some videos of YouTube-VIS do not start at frame 0.
     start = _FRAME_STEP * int(rng.integers(1, 40)) if rng.random() < 0.15 else 0
     numbers = range(start, start + _FRAME_STEP * num_frames, _FRAME_STEP)
     return [f'{video}/{number:05d}.jpg' for number in numbers]
-
-
-def _write_frames(folder: Path, names: list[str], clip: MiniClip, quality: int):
-    (folder / names[0]).parent.mkdir()
-    for name, frame in zip(names, clip.frames, strict=True):
-        bgr = np.ascontiguousarray(frame[..., ::-1])
-        ok, data = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        if not ok:
-            raise RuntimeError(f'OpenCV could not encode {name}')
-        (folder / name).write_bytes(data.tobytes())
 
 
 def _tracks(clip: MiniClip) -> list[dict]:
@@ -226,9 +335,8 @@ def _tracks(clip: MiniClip) -> list[dict]:
                 for values in (bboxes, rles, mask_areas):
                     values.append(None)
                 continue
-            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-            x1, y1, x2, y2 = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-            bboxes.append([int(v) for v in (x1, y1, x2 - x1, y2 - y1)])
+            x1, y1, x2, y2 = tight_box(mask)
+            bboxes.append([x1, y1, x2 - x1 + 1, y2 - y1 + 1])
             rle = mask_utils.encode(np.asfortranarray(mask, np.uint8))
             rles.append({'size': rle['size'], 'counts': rle['counts'].decode()})
             mask_areas.append(int(mask.sum()))
@@ -290,17 +398,14 @@ def _write_json(path: Path, data: dict) -> None:
     path.write_text(json.dumps(data))
 
 
-def _draw_track(image, track: dict, t: int, zoom: int, index: int, categories) -> None:
-    if track['bboxes'][t] is None:
-        return
-    color = ((0, 220, 255), (255, 160, 0), (80, 255, 80))[index % 3]
-    x, y, w, h = (zoom * v for v in track['bboxes'][t])
+def _draw_object(image, thing: SheetObject, zoom: int) -> None:
+    color = _COLORS[thing.index % len(_COLORS)]
+    x, y, w, h = (zoom * v for v in thing.box)
     cv2.rectangle(image, (x, y), (x + w - 1, y + h - 1), color, 1)
-    name = categories[track['category_id'] - 1]['name']
     origin = (x + 2, max(y - 3, 10))
-    cv2.putText(image, name, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.4, color, 1)
-    if 'segmentations' in track:
-        mask = mask_utils.decode(track['segmentations'][t])
+    cv2.putText(image, thing.name, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.4, color, 1)
+    if thing.rle is not None:
+        mask = mask_utils.decode(thing.rle)
         mask = cv2.resize(mask, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST)
         outline, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(image, outline, -1, color, 1)
