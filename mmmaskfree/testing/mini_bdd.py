@@ -36,7 +36,7 @@ The photographs behind train and val are disjoint: those of train and test of th
 mini data set.
 
 Measured on the default tree (train, val): 2.65, 2.60 objects in a frame and 2.95,
-2.92 in a video; 9 % of the labels ignored, 24 and 26 % occluded, 42 and 36 %
+2.92 in a video; 9 and 8 % of the labels ignored, 24 and 26 % occluded, 42 and 36 %
 truncated; 46 % of the frames with an occluded object, 6 and 9 % without a label; 8
 and 16 % of the objects enter, 14 and 12 % leave, 9 % are gone in between; a filled
 box has a tube IoU of 0.49 with the masks.
