@@ -20,7 +20,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import cv2
@@ -40,6 +40,9 @@ from mmmaskfree.formats import (
 from mmmaskfree.formats.bitmask import MAX_ID
 from mmmaskfree.formats.scalabel import SIZE
 from mmmaskfree.utils.files import whole_file
+
+# Blocks are no characters of every terminal.
+progress_bar = partial(tqdm, ascii=True)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -107,7 +110,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 @contextmanager
 def progress(what: str):
     """A bar for functions that call with the number of files done and of all."""
-    with tqdm(desc=what, unit='file') as bar:
+    with progress_bar(desc=what, unit='file') as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total
@@ -175,7 +178,7 @@ def check_images(
     """What is wrong with the images: all are looked for, one a video is opened."""
     faults = []
     opened: set[int] = set()
-    for image in tqdm(data['images'], desc='looking for images', unit='image'):
+    for image in progress_bar(data['images'], desc='looking for images', unit='image'):
         path = folder / image['file_name']
         if not path.is_file():
             faults.append(f'{path}: there is no such image. Check --images')
@@ -294,7 +297,7 @@ def convert_results(args: argparse.Namespace) -> int:
 def resolve(frames: list[dict], source: str) -> list[dict]:
     """The frames free of overlap; says what that took."""
     resolved, pixels, touched, gone = [], 0, 0, 0
-    for frame in tqdm(frames, desc='resolving overlaps', unit='frame'):
+    for frame in progress_bar(frames, desc='resolving overlaps', unit='frame'):
         place = f'{source}: video {frame["videoName"]}, frame {frame["name"]}'
         labels = frame['labels'] or []
         kept, removed = resolve_labels(labels, place)
