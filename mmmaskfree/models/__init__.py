@@ -1,4 +1,5 @@
 from .data_preprocessors import *  # noqa: F403
+from .dense_heads import *  # noqa: F403
 from .detectors import *  # noqa: F403
 from .losses import *  # noqa: F403
 from .mot import *  # noqa: F403

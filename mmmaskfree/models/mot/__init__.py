@@ -1,3 +1,4 @@
+from .condinst_mots import CondInstMOTS
 from .maskfree_qdtrack import FreezeMixin, MaskFreeQDTrack
 
-__all__ = ['FreezeMixin', 'MaskFreeQDTrack']
+__all__ = ['CondInstMOTS', 'FreezeMixin', 'MaskFreeQDTrack']

@@ -25,6 +25,9 @@ class FreezeMixin:
         ValueError: ``freeze`` is another word, or the model has no mask head.
     """
 
+    mask_parts: tuple[str, ...] = ('mask_head',)
+    """Names of the modules that the mask head is made of."""
+
     def __init__(self, *args, freeze: str | None = None, **kwargs) -> None:
         if freeze not in (None, ALL_BUT_MASK):
             raise ValueError(f'freeze must be None or {ALL_BUT_MASK!r}, got {freeze!r}')
@@ -34,7 +37,8 @@ class FreezeMixin:
         if freeze is None:
             return
         for name, parameter in self.named_parameters():
-            parameter.requires_grad = 'mask_head' in name.split('.')
+            parts = name.split('.')
+            parameter.requires_grad = any(part in parts for part in self.mask_parts)
         if not any(parameter.requires_grad for parameter in self.parameters()):
             raise ValueError(f'freeze={freeze!r}, but the model has no mask head')
         self.train(self.training)
