@@ -12,6 +12,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -20,6 +21,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.structures import InstanceData
 
+from mmmaskfree.datasets import BDD100KMOTSDataset
 from mmmaskfree.evaluation.functional import evaluate_mots_ap, evaluate_mots_hota
 from mmmaskfree.evaluation.metrics import BDD100KMOTSMetric
 from mmmaskfree.formats import (
@@ -216,6 +218,37 @@ class TestGolden:
     def test_official_values(self, case):
         result = score(samples_of(case), resolve_overlap=False, hota=False)
         assert result == pytest.approx(expected_of(case), rel=0, abs=1e-9)
+
+    @pytest.mark.parametrize('case', CASES)
+    def test_ground_truth_as_the_data_set_reads_it(self, case, tmp_path, mmdet_scope):
+        for one in load(case)[0]:
+            (tmp_path / one['videoName']).mkdir(exist_ok=True)
+            black = np.zeros((180, 320, 3), np.uint8)
+            cv2.imwrite(str(tmp_path.joinpath(*place(one))), black)
+        data_set = BDD100KMOTSDataset(
+            ann_file=str(DATA / f'{case}_gt.json'),
+            data_prefix=dict(img_path=str(tmp_path)),
+            frame_size=(180, 320),
+            pipeline=[],
+            test_mode=True,
+        )
+        frames = {
+            (Path(image['img_path']).parent.name, Path(image['img_path']).name): image
+            for index in range(len(data_set))
+            for image in data_set.get_data_info(index)['images']
+        }
+        metric = BDD100KMOTSMetric(resolve_overlap=False, hota=False)
+        metric.dataset_meta = data_set.metainfo
+        for sample in samples_of(case):
+            for one in sample.video_data_samples:
+                folder, name = Path(one.img_path).parts
+                read = frames.pop((folder, name))
+                keys = ('video_id', 'frame_id', 'img_path', 'instances')
+                one.set_metainfo({key: read[key] for key in keys})
+            metric.process({}, [sample])
+        assert not frames
+        want = {f'bdd100k_mots/{k}': value for k, value in expected_of(case).items()}
+        assert metric.evaluate(5) == pytest.approx(want, rel=0, abs=1e-9)
 
     @pytest.mark.parametrize('case', CASES[:3])
     def test_without_overlap_there_is_nothing_to_resolve(self, case, log):
