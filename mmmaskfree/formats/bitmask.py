@@ -12,7 +12,7 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from .labels import CATEGORIES, canonical_category
-from .rle import decode, from_runs
+from .rle import decode, encode_regions
 
 MAX_ID = 2**16 - 1
 """The highest object id that a bitmask can hold."""
@@ -46,18 +46,10 @@ def parse_bitmask(image: np.ndarray) -> list[dict]:
             f'{image.shape}. Colormaps and pictures of 3 channels hold no ids: '
             'give the folder called bitmasks'
         )
-    size = image.shape[:2]
-    # Runs of pixels that are alike go down the columns, as those of RLE do.
-    pixels = image.transpose(1, 0, 2).copy().view('>u4').ravel()  # (w * h,) RGBA
-    starts = np.flatnonzero(np.diff(pixels, prepend=~pixels[:1]))
-    stops = np.append(starts[1:], pixels.size)
-    values = pixels[starts]
-    colors, groups = np.unique(values, return_inverse=True)
-    order = np.argsort(groups, kind='stable')
-    ends = np.cumsum(np.bincount(groups))
+    colors = np.ascontiguousarray(image).view('>u4')[..., 0]  # (h, w), RGBA
 
     labels: dict[int, dict] = {}
-    for color, runs in zip(colors.tolist(), np.split(order, ends[:-1]), strict=True):
+    for color, rle in encode_regions(colors).items():
         category_id, flags, number = color >> 24, color >> 16 & 255, color & MAX_ID
         if category_id == 0 and number == 0:
             continue
@@ -68,7 +60,7 @@ def parse_bitmask(image: np.ndarray) -> list[dict]:
             )
         if number == 0:
             raise ValueError(
-                f'{int((stops - starts)[runs].sum())} pixels have the category id '
+                f'{mask_utils.area(rle)} pixels have the category id '
                 f'{category_id} and the object id 0. Object ids start at 1 (B, A)'
             )
         if number in labels:
@@ -80,12 +72,6 @@ def parse_bitmask(image: np.ndarray) -> list[dict]:
             raise ValueError(
                 f'label {number} has the attributes {flags}. They are 4 bits (G)'
             )
-        # Background and mask in turn: up to a run, and along it.
-        edges = np.stack((starts[runs], stops[runs]), 1).ravel()
-        counts = np.diff(edges, prepend=0).tolist()
-        if rest := pixels.size - int(edges[-1]):
-            counts.append(rest)
-        rle = from_runs(counts, size)
         labels[number] = {
             'id': str(number),
             'category': CATEGORIES[category_id - 1],
@@ -112,8 +98,7 @@ def draw_bitmask(labels: Sequence[dict], size: tuple[int, int]) -> np.ndarray:
         ValueError: Masks share pixels or have another size, an id is used twice or
             is not 1 to 65535, or a category is unknown.
     """
-    columns = np.zeros((size[1], size[0], 4), np.uint8)  # (w, h, 4)
-    owner = np.zeros((size[1], size[0]), bool)
+    colors = np.zeros(size[::-1], '>u4')  # (w, h) RGBA: RLE goes by columns
     seen: set[int] = set()
     for label in labels:
         number = bitmask_id(label['id'])
@@ -127,19 +112,20 @@ def draw_bitmask(labels: Sequence[dict], size: tuple[int, int]) -> np.ndarray:
                 f'label {number} has a mask of {label["rle"]["size"]}, the frame is '
                 f'{list(size)} (height, width)'
             )
-        mask = decode(label['rle']).T  # RLE goes by columns: so does this
-        if owner[mask].any():
+        x, _, w, _ = map(int, mask_utils.toBbox(label['rle']))
+        mask, shown = decode(label['rle']).T[x : x + w], colors[x : x + w]
+        if (shown[mask] != 0).any():
             raise ValueError(
                 f'label {number} shares pixels with an earlier one. Give each pixel '
                 'to one label (resolve_overlaps)'
             )
-        owner |= mask
         category, ignored = canonical_category(label['category'])
         attributes = label.get('attributes') or {}
         flags = sum(bit for name, bit in _FLAGS.items() if attributes.get(name))
         flags |= _FLAGS['ignored'] * ignored
-        columns[mask] = CATEGORIES.index(category) + 1, flags, number >> 8, number & 255
-    return np.ascontiguousarray(columns.transpose(1, 0, 2))
+        category_id = CATEGORIES.index(category) + 1
+        np.copyto(shown, category_id << 24 | flags << 16 | number, where=mask)
+    return np.ascontiguousarray(colors.T)[..., None].view(np.uint8)
 
 
 def bitmask_id(value: str | int) -> int:

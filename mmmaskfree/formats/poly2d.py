@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from .rle import MAX_SIDE, encode
+from .rle import MAX_SIDE, encode_regions, from_runs
 
 
 def poly2d_to_rle(poly2d: Sequence[dict], size: tuple[int, int]) -> dict:
@@ -82,13 +82,12 @@ def poly2ds_to_rles(
         color = *(byte / 255 for byte in number.to_bytes(3, 'big')), 1.0
         for path in paths:
             renderer.draw_path(pen, path, downwards, color)
-    # (h, w, 4) uint8 RGBA, transparent where nothing was drawn
-    picture = np.array(renderer.buffer_rgba(), dtype=np.uint32)
-    numbers = picture[..., 0] << 16 | picture[..., 1] << 8 | picture[..., 2]
-    numbers[picture[..., 3] == 0] = 0
-    return [
-        encode((numbers == number)[None])[0] for number in range(1, len(outlines) + 1)
-    ]
+    # (h, w) RGBA, without A: transparent, where nothing was drawn, it is white
+    colors = np.array(renderer.buffer_rgba()).view('>u4')[..., 0]
+    numbers = (colors >> 8) * (colors & 255 > 0)
+    hidden = from_runs([height * width], size)
+    regions = encode_regions(numbers)
+    return [regions.get(number, hidden) for number in range(1, len(outlines) + 1)]
 
 
 def _parts(poly2d: Any) -> Iterable[Any]:

@@ -9,6 +9,7 @@ from itertools import cycle, islice
 from reprlib import repr as _short  # of what may be as long as the file
 from typing import Any
 
+import cv2
 import numpy as np
 from pycocotools import mask as mask_utils
 
@@ -26,9 +27,13 @@ def encode(masks: np.ndarray) -> list[dict]:
     >>> rle
     {'size': [2, 3], 'counts': '06'}
     """
-    # (H, W, N) in the order of columns, without a copy where they lie so already.
-    columns = np.asfortranarray((masks != 0).transpose(1, 2, 0).astype(np.uint8))
-    return [_as_text(rle) for rle in mask_utils.encode(columns)]
+    masks = masks if masks.dtype == bool else masks != 0
+    num, height, width = masks.shape
+    # Columns in a row, as pycocotools goes through them. numpy turns slowly.
+    columns = np.empty((num, width, height), np.uint8)
+    for mask, column in zip(masks, columns, strict=True):
+        cv2.transpose(np.ascontiguousarray(mask).view(np.uint8), dst=column)
+    return [_as_text(rle) for rle in mask_utils.encode(columns.T)]
 
 
 def decode(rle: dict) -> np.ndarray:
@@ -45,6 +50,36 @@ def from_runs(counts: Sequence[int], size: tuple[int, int]) -> dict:
     """
     rle = {'size': list(size), 'counts': counts}
     return _as_text(mask_utils.frPyObjects(rle, *size))
+
+
+def encode_regions(values: np.ndarray) -> dict[int, dict]:
+    """Every region of a frame at once: the pixels of each value, as RLE.
+
+    Args:
+        values: (H, W) integers >= 0.
+
+    Returns:
+        Value -> RLE, in ascending order.
+
+    >>> regions = encode_regions(np.array([[0, 7], [7, 7]]))
+    >>> {value: decode(rle).tolist() for value, rle in regions.items()}
+    {0: [[True, False], [False, False]], 7: [[False, True], [True, True]]}
+    """
+    pixels = values.ravel(order='F')  # runs go down the columns
+    starts = np.flatnonzero(np.append(True, pixels[1:] != pixels[:-1]))
+    stops = np.append(starts[1:], pixels.size)
+    regions, groups = np.unique(pixels[starts], return_inverse=True)
+    order = np.argsort(groups, kind='stable')
+    ends = np.cumsum(np.bincount(groups))
+    rles = {}
+    for value, runs in zip(regions.tolist(), np.split(order, ends[:-1]), strict=True):
+        # Background and region in turn: up to a run, and along it.
+        edges = np.stack((starts[runs], stops[runs]), 1).ravel()
+        counts = np.diff(edges, prepend=0).tolist()
+        if rest := pixels.size - int(edges[-1]):
+            counts.append(rest)
+        rles[value] = from_runs(counts, values.shape)
+    return rles
 
 
 def areas(rles: Sequence[dict]) -> np.ndarray:
