@@ -7,6 +7,7 @@ from .annotations import (
     read_annotations,
 )
 from .base_video_dataset import BoxVideoDataset
+from .bdd100k import BDD100KMOTSDataset, read_bdd100k
 from .ovis import OVIS_CLASSES, OVISDataset
 from .transforms import (
     ClipSample,
@@ -21,6 +22,7 @@ __all__ = [
     'OVIS_CLASSES',
     'YOUTUBE_VIS_CLASSES',
     'AnnotationError',
+    'BDD100KMOTSDataset',
     'BoxVideoDataset',
     'ClipSample',
     'FilterTrackAnnotations',
@@ -32,4 +34,5 @@ __all__ = [
     'YouTubeVISDataset',
     'load_frame',
     'read_annotations',
+    'read_bdd100k',
 ]

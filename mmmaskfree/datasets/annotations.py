@@ -55,8 +55,8 @@ MENDED = {
     'evaluation takes these objects as not visible in that frame',
     'category-skipped': 'annotations have a category outside the classes and '
     'were skipped',
-    'track-category': 'objects have another category than their track had before; '
-    'each keeps its own',
+    'track-category': 'objects have another class than their track had before: each '
+    'class is a track of its own',
     'label-empty': 'labels have no box, and a mask without a pixel: they were dropped',
     'class-unused': 'classes are no category of the file',
     'ids-renumbered': 'file whose track ids are not unique or below 1: tracks '
@@ -225,8 +225,7 @@ class VideoReader:
         # objects that were refused; None where the fault hides which video it is.
         self.faulty_videos: set[Any] = set()
         self.refused: set[Any] = set()
-        # (video id, id in the file) -> category id, in order of appearance
-        self.tracks: dict[tuple, Any] = {}
+        self.tracks: dict[tuple, int] = {}  # in order of appearance
         self.num_masks = 0
         self.unmasked: list[str] = []  # where masks would be kept
 
@@ -243,7 +242,7 @@ class VideoReader:
 
     # Videos and objects ------------------------------------------------------
 
-    def _add_video(self, entry: str, video_id: int, frames: list[tuple]) -> None:
+    def _add_video(self, entry: str, video_id: Any, frames: list[tuple]) -> None:
         """``frames`` holds (image id, file name, width, height), in order."""
         if not frames:
             if video_id not in self.faulty_videos:
@@ -394,7 +393,7 @@ class VideoReader:
                     'filter_cfg=dict(filter_empty_gt=False)',
                 )
 
-    def _track_numbers(self) -> dict[tuple[int, int], int]:
+    def _track_numbers(self) -> dict[Any, int]:
         """Track -> number >= 1, unique over the file; the file's own if it is."""
         ids = [instance_id for _, instance_id in self.tracks]
         if len(set(ids)) == len(ids) and all(
@@ -426,6 +425,8 @@ class _JsonReader(VideoReader):
         self.classes = None if classes is None else tuple(classes)
         self.backend_args = backend_args
         self.labels: dict[int, int | None] = {}  # category id -> label
+        # (video id, id in the file) -> category id
+        self.tracks: dict[tuple[int, int], int] = {}
         self.sound: Mapping[str, int] = {}
 
     def read(self) -> VideoAnnotations:
