@@ -28,7 +28,7 @@ from ...formats import (
     is_ignored,
     share_pixels,
 )
-from ...formats.rle import compress, sound_texts
+from ...formats.rle import areas, compress, sound_texts
 
 SUPER_CLASSES = {
     'human': ('pedestrian', 'rider'),
@@ -351,21 +351,17 @@ def _compare_frame(
             for gt, (_, flagged, _) in zip(gts, gts_parsed, strict=True)
             if not flagged
         ],
-        gt_areas=_areas(gt_rles),
+        gt_areas=areas(gt_rles),
         region_labels=region_labels,
-        region_areas=_areas(region_rles),
+        region_areas=areas(region_rles),
         pred_labels=pred_labels,
         pred_ids=[pred.get('id') for pred in preds],
         pred_scores=[pred.get('score') for pred in preds],
         pred_flagged=np.array([flagged for _, flagged, _ in preds_parsed], dtype=bool),
-        pred_areas=_areas(pred_rles),
+        pred_areas=areas(pred_rles),
         ious=ious,
         iofs=iofs,
     )
-
-
-def _areas(rles: list[dict]) -> np.ndarray:
-    return mask_utils.area(rles) if rles else np.zeros(0)
 
 
 def track_ids(frames: Sequence[Frame]) -> list[tuple[list[int], list[int]]]:

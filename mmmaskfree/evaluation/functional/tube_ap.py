@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from pycocotools import mask as mask_util
 
+from ...formats.rle import areas as rle_areas
 from .average_precision import (
     IOU_THRESHOLDS,
     Curves,
@@ -330,8 +331,7 @@ def _frame_areas(tube: Tube, iou_type: IouType) -> np.ndarray:
     frames = _frames(tube, iou_type)
     areas = np.zeros(len(frames))
     visible = [t for t, rle in enumerate(frames) if rle is not None]
-    if visible:
-        areas[visible] = mask_util.area([frames[t] for t in visible])
+    areas[visible] = rle_areas([frames[t] for t in visible])
     return areas
 
 

@@ -384,6 +384,17 @@ class TestSequences:
             evaluate_mots(frames([], []), preds)
 
 
+def test_frames_of_more_labels_than_pycocotools_counts():
+    """300 of each; its area overflows from 256 on."""
+    many = [label(n, n % WIDTH, n % WIDTH + 1) for n in range(300)]
+    gts = frames(many)
+    with pytest.warns(UserWarning, match='1 of 1 frames'):
+        assert counts(gts, gts)['FN'] == 300
+    found = [label(n, n, n + 1) for n in range(WIDTH)]
+    assert counts(gts, frames(found))['FN'] == 300 - WIDTH
+    assert evaluate_mots_ap(gts, frames(found))['AR100']['car'] > 0
+
+
 class TestBadLabels:
     GTS = frames([], [label(1, 0, 10)])
 
