@@ -52,7 +52,8 @@ class BDD100KMOTSDataset(BoxVideoDataset):
     Args:
         *args: As `BoxVideoDataset`.
         frame_size: ``(height, width)`` px of all frames. None takes it, for each
-            video, from the masks or, where there are none, from the first image.
+            video, from the masks or, where there are none, from the first image;
+            polygons of another size than the default need to be told theirs.
         videos: Names of the videos to take, as a list or as the path of a text file
             of one per line (relative to ``data_root``). By default all.
         num_workers: Processes that read the label files, started anew. 0 (default)
@@ -323,13 +324,14 @@ class _LabelReader(VideoReader):
                 self._error('unknown-category', entry, what, mend)
             return
         rle, size = label.get('rle'), frame['size']
+        # Without frame_size polygons were drawn before an image told the size.
         if rle is not None and tuple(rle['size']) != size:
             self._error(
                 'mask',
                 entry,
                 f'its mask has the size {rle["size"]}, its frame {list(size)} '
                 '(height, width)',
-                'Set frame_size=(height, width) to that of the frames',
+                f'Set frame_size={size} if that is what the frames have',
             )
             return
         masked = rle is not None

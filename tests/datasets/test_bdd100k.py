@@ -267,7 +267,7 @@ def test_polygons_need_the_size_of_the_frames(root):
     error = root.error(drawn(frames()), frame_size=None)
     assert '[720, 1280], its frame [20, 32]' in error
     assert 'video a-0, frame a-0-0000001.jpg, label 7' in error
-    assert 'Set frame_size=' in error
+    assert 'Set frame_size=(20, 32)' in error
 
 
 def test_size_from_the_first_image(root):
