@@ -1,6 +1,7 @@
 """The scripts of ``tools/``, which is no package."""
 
 import importlib.util
+import signal
 from pathlib import Path
 from types import ModuleType
 
@@ -18,3 +19,11 @@ def load_script(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def listen_to_ctrl_c() -> None:
+    """Called in a script's process before it begins (``preexec_fn``).
+
+    Tests in the background of a shell would hand on that SIGINT is ignored.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -13,10 +13,8 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from reprlib import repr as _short
 from typing import Any
@@ -25,6 +23,7 @@ import cv2
 import numpy as np
 
 from ..utils.files import whole_file
+from ..utils.processes import ProcessPool
 from .bitmask import draw_bitmask, parse_bitmask
 from .labels import CATEGORIES, FormatError, canonical_category, is_ignored
 from .poly2d import poly2ds_to_rles
@@ -104,11 +103,7 @@ def iter_frames(
     with ExitStack() as stack:
         found: Iterable = map(read, files)
         if workers > 1 and len(files) > 1:
-            # Not forked: a fork could wait forever for a lock of a thread it lacks.
-            pool = stack.enter_context(
-                ProcessPoolExecutor(workers, mp_context=get_context('spawn'))
-            )
-            stack.callback(pool.shutdown, cancel_futures=True)
+            pool = stack.enter_context(ProcessPool(workers))
             chunk = max(1, min(16, len(files) // (4 * workers)))
             found = pool.map(read, files, chunksize=chunk)
         for done, (frames, faults) in enumerate(found, start=1):
@@ -207,10 +202,7 @@ def write_bitmasks(
         with ExitStack() as stack:
             done: Iterable = map(_write_bitmask, jobs)
             if workers > 1 and len(jobs) > 1:
-                pool = stack.enter_context(
-                    ProcessPoolExecutor(workers, mp_context=get_context('spawn'))
-                )
-                stack.callback(pool.shutdown, cancel_futures=True)
+                pool = stack.enter_context(ProcessPool(workers))
                 done = pool.map(_write_bitmask, jobs, chunksize=16)
             for number, _ in enumerate(done, start=1):
                 if on_file is not None:

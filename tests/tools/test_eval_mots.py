@@ -3,13 +3,14 @@
 import copy
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from scripts import TOOLS, load_script
+from scripts import TOOLS, listen_to_ctrl_c, load_script
 
 from mmmaskfree.evaluation import mots_report
 from mmmaskfree.formats import CATEGORIES, read_frames, write_bitmasks, write_frames
@@ -254,7 +255,8 @@ def test_the_frames_are_left_as_they_were():
     assert frames == before
 
 
-def test_stopped(tmp_path):
+@pytest.mark.parametrize('workers', ['1', '2'])
+def test_stopped(workers, tmp_path):
     truth = frames_of(BASIC, 'gt')
     many = [
         dict(f, videoName=f'{k}-{f["videoName"]}') for k in range(60) for f in truth
@@ -262,14 +264,17 @@ def test_stopped(tmp_path):
     write_frames(many, tmp_path / 'gt')
     process = subprocess.Popen(
         [sys.executable, '-u', str(TOOLS / 'analysis' / 'eval_mots.py')]
-        + [str(tmp_path / 'gt')] * 2,
+        + [str(tmp_path / 'gt')] * 2
+        + ['--workers', workers],
+        preexec_fn=listen_to_ctrl_c,
+        start_new_session=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     # It has read the ground truth, and goes on with the same as results.
     assert '300 videos' in process.stdout.readline()
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.strip() == 'Stopped.'

@@ -15,7 +15,7 @@ import torch
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.registry import EVALUATOR, DefaultScope
-from scripts import load_script
+from scripts import listen_to_ctrl_c, load_script
 
 import mmmaskfree
 from mmmaskfree.apis.cli import (
@@ -74,11 +74,6 @@ def assert_same(got: dict, want: dict, *, exact: bool = True) -> None:
 def scalars(work_dir: Path) -> list[dict]:
     (path,) = work_dir.glob('*/vis_data/scalars.json')
     return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def listen_to_ctrl_c() -> None:
-    """Tests in the background of a shell would hand on that SIGINT is ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def free_port() -> str:

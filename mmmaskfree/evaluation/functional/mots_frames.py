@@ -9,10 +9,8 @@ sequences, overlap and what is ignored are settled here, the measures come after
 
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import PurePath
 from typing import Any, NamedTuple, Protocol
 
@@ -29,6 +27,7 @@ from ...formats import (
     share_pixels,
 )
 from ...formats.rle import areas, compress, sound_texts
+from ...utils.processes import ProcessPool
 
 SUPER_CLASSES = {
     'human': ('pedestrian', 'rider'),
@@ -139,10 +138,7 @@ def evaluate(
     videos = pair_videos(gt_frames, pred_frames)
     work = partial(_measure_video, measures=tuple(measures))
     if workers > 1 and len(videos) > 1:
-        # Forked processes could wait forever for a lock of a thread that they lack.
-        with ProcessPoolExecutor(
-            min(workers, len(videos)), mp_context=get_context('spawn')
-        ) as pool:
+        with ProcessPool(min(workers, len(videos))) as pool:
             done = list(pool.map(work, videos))
     else:
         done = [work(video) for video in videos]
