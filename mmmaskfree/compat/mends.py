@@ -179,6 +179,121 @@ def masktrack_ids() -> Iterator[Patch]:
         yield Patch(module.MaskTrackRCNNTracker, 'assign_ids', assign_ids)
 
 
+@_mend
+def ignored_without_objects() -> Iterator[Patch]:
+    """mmdet's ``MaxIoUAssigner`` looks at no ignored box where there is no object.
+
+    Everything becomes background, crowds and distractors too, in RPN, RoI head and
+    track head of both hosts. What lies in an ignored box by ``ignore_iof_thr`` is now
+    neither object nor background, as it is where there are objects.
+    """
+    from mmdet.models.task_modules import MaxIoUAssigner
+
+    original = MaxIoUAssigner.assign
+
+    @functools.wraps(original)
+    def assign(self, pred_instances, gt_instances, gt_instances_ignore=None, **kwargs):
+        result = original(
+            self, pred_instances, gt_instances, gt_instances_ignore, **kwargs
+        )
+        priors = pred_instances.priors
+        ignored = [] if gt_instances_ignore is None else gt_instances_ignore.bboxes
+        if (
+            len(gt_instances.bboxes)
+            or self.ignore_iof_thr <= 0
+            or not (len(ignored) and len(priors))
+        ):
+            return result
+        if self.ignore_wrt_candidates:
+            inside = self.iou_calculator(priors, ignored, mode='iof').amax(1)
+        else:
+            inside = self.iou_calculator(ignored, priors, mode='iof').amax(0)
+        left_out = inside > self.ignore_iof_thr
+        result.gt_inds[left_out] = -1
+        result.max_overlaps[left_out] = -1
+        return result
+
+    yield Patch(MaxIoUAssigner, 'assign', assign)
+
+
+@_mend
+def nothing_sampled() -> Iterator[Patch]:
+    """RoI heads of both hosts that have sampled nothing leave a loss out.
+
+    Where all proposals lie in ignored boxes and there is no object: the classifier, and
+    the embedding of MaskTrackRCNN, have no gradient then, at which training by several
+    processes stops. The loss is now zero.
+    """
+    from mmdet.models.roi_heads import BBoxHead
+
+    loss_of_boxes = BBoxHead.loss
+
+    @functools.wraps(loss_of_boxes)
+    def loss(self, cls_score, *args, **kwargs):
+        losses = loss_of_boxes(self, cls_score, *args, **kwargs)
+        if cls_score is not None and not len(cls_score):
+            losses.setdefault('loss_cls', cls_score.sum())
+        return losses
+
+    yield Patch(BBoxHead, 'loss', loss)
+
+    for module in _hosts('models'):
+        original = module.RoIEmbedHead.loss_by_feat
+
+        @functools.wraps(original)
+        def loss_by_feat(self, embeds, *args, original=original, **kwargs):
+            losses = original(self, embeds, *args, **kwargs)
+            if not any(map(len, embeds)):
+                losses['loss_match'] = torch.cat(embeds).sum()
+            return losses
+
+        yield Patch(module.RoIEmbedHead, 'loss_by_feat', loss_by_feat)
+
+
+@_mend
+def qdtrack_ignored_reference() -> Iterator[Patch]:
+    """The track head of both hosts' QDTrack knows the ignored boxes of one frame.
+
+    Those of the key frame, and holds them against the proposals of the reference
+    frame too, where other things may be by then. These are now held against the
+    ignored boxes of their own frame.
+    """
+    for module in _hosts('models'):
+        original = module.QuasiDenseTrackHead.loss
+
+        @functools.wraps(original)
+        def loss(self, *args, original=original, **kwargs):
+            data_samples = args[4] if len(args) > 4 else kwargs['data_samples']
+            # By the objects that come with them.
+            ignored_beside = {
+                id(objects): ignored
+                for objects, ignored in map(_reference_of, data_samples)
+            }
+            assigner = self.bbox_assigner
+            assign_by_key = assigner.assign
+
+            def assign(priors, objects, ignored=None, **kwargs):
+                ignored = ignored_beside.get(id(objects), ignored)
+                return assign_by_key(priors, objects, ignored, **kwargs)
+
+            # The head reads it from the instance, which hides the method of the class.
+            assigner.assign = assign
+            try:
+                return original(self, *args, **kwargs)
+            finally:
+                del assigner.assign
+
+        yield Patch(module.QuasiDenseTrackHead, 'loss', loss)
+
+
+def _reference_of(sample: Any) -> tuple[Any, Any]:
+    """Objects and ignored objects (or None) of a reference frame, of either host."""
+    if 'ref_gt_instances' in sample:  # mmtrack's
+        return sample.ref_gt_instances, sample.get('ref_ignored_instances')
+    frame = sample.get_ref_frames()[0]
+    return frame.gt_instances, frame.get('ignored_instances')
+
+
 class _NumPy1(ModuleType):
     """numpy with the alias of ``float`` that numpy 1.24 dropped."""
 

@@ -67,15 +67,23 @@ def objects(labels: list[int], host: str) -> InstanceData:
     from mmdet.structures.mask import BitmapMasks
 
     found = InstanceData(
-        bboxes=boxes, labels=torch.tensor(labels), masks=BitmapMasks(masks, *SIZE)
+        bboxes=boxes,
+        labels=torch.tensor(labels).long(),
+        masks=BitmapMasks(masks, *SIZE),
     )
     ids = torch.arange(1, len(labels) + 1)
     setattr(found, 'instances_ids' if host == 'mmdet' else 'instances_id', ids)
     return found
 
 
-def losses(model, samples: list[list[int]], host: str):
+def losses(model, samples: list[list[int]], host: str, ignored=(None, None)):
     """One step in which key and reference frames show objects of these labels.
+
+    Args:
+        model: Of the host.
+        samples: Labels of each sample.
+        host: mmdet or mmtrack.
+        ignored: A box to be ignored in every key frame, and in every reference frame.
 
     Returns:
         The losses, and the key frames' ``gt_instances`` after the step.
@@ -95,12 +103,17 @@ def losses(model, samples: list[list[int]], host: str):
                 for found in (key, reference)
             ]
             sample.set_metainfo(dict(key_frames_inds=[0], ref_frames_inds=[1]))
+            places = [(frame, 'ignored_instances') for frame in sample]
         else:
             from mmtrack.structures import TrackDataSample as MMTrackSample
 
             sample = MMTrackSample(gt_instances=key)
             sample.ref_gt_instances = reference
             sample.set_metainfo({**meta, **{f'ref_{k}': v for k, v in meta.items()}})
+            places = [(sample, f'{prefix}ignored_instances') for prefix in ('', 'ref_')]
+        for (frame, name), box in zip(places, ignored, strict=True):
+            if box is not None:
+                setattr(frame, name, found_by(box))
         batch.append(sample)
     if host == 'mmtrack':
         frames = dict(img=frames[:, :1], ref_img=frames[:, 1:])
@@ -258,6 +271,116 @@ def test_masktrack_ids(host):
     assert ids() == [5, 5, -1, 10, 9]
     mends.apply('masktrack_ids')
     assert ids() == [-1, 5, -1, 10, 9]
+
+
+# Ignored boxes ---------------------------------------------------------------
+
+
+def boxes_of(*rows: list[float]) -> torch.Tensor:
+    return torch.tensor(rows).float().view(-1, 4)
+
+
+def found_by(*rows, key: str = 'bboxes', labels: bool = True) -> InstanceData:
+    boxes = boxes_of(*rows)
+    found = InstanceData(**{key: boxes})
+    if labels:
+        found.labels = torch.zeros(len(boxes), dtype=torch.long)
+    return found
+
+
+# Inside of the ignored box; 3 of 5 in it; half in it; outside.
+PRIORS = [[2, 2, 6, 8], [8, 0, 18, 10], [9, 0, 19, 10], [30, 30, 40, 40]]
+IGNORED = [0, 0, 14, 20]
+
+
+def assigned(objects, ignored, **settings) -> tuple[list[int], list[float]]:
+    """The object of each prior from 1, 0 for background, -1 for neither; its IoU."""
+    from mmdet.models.task_modules import MaxIoUAssigner
+
+    thresholds = dict(pos_iou_thr=0.5, neg_iou_thr=0.5, ignore_iof_thr=0.5)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        assigner = MaxIoUAssigner(**{**thresholds, **settings})
+    result = assigner.assign(
+        found_by(*PRIORS, key='priors', labels=False),
+        found_by(*objects),
+        None if ignored is None else found_by(*ignored),
+    )
+    assert (result.labels == -1).all() or objects
+    return result.gt_inds.tolist(), result.max_overlaps.tolist()
+
+
+def test_ignored_without_objects():
+    far = [60, 60, 70, 70]
+    beside = assigned([far], [IGNORED], min_pos_iou=0.1)
+    assert beside == ([-1, -1, 0, 0], [-1, -1, 0, 0])
+    assert assigned([], [IGNORED])[0] == [0, 0, 0, 0]
+    mends.apply('ignored_without_objects')
+    assert assigned([], [IGNORED]) == beside
+    assert assigned([far], [IGNORED], min_pos_iou=0.1) == beside
+    # Two of them, and the share of the ignored box that lies in a prior.
+    assert assigned([], [[31, 31, 39, 39], [0, 0, 4, 8]])[0] == [0, 0, 0, -1]
+    swapped = assigned([], [[3, 3, 5, 5]], ignore_wrt_candidates=False)
+    assert swapped[0] == [-1, 0, 0, 0]
+    # What is switched off, and what is not there.
+    assert assigned([], [IGNORED], ignore_iof_thr=-1)[0] == [0, 0, 0, 0]
+    assert assigned([], [])[0] == assigned([], None)[0] == [0, 0, 0, 0]
+
+
+@both
+def test_nothing_sampled(host, configs):
+    """The classifier, and MaskTrackRCNN's embedding, have no part in a step."""
+    mends.apply('ignored_without_objects')
+    cfg = configs['masktrack_rcnn'].copy()
+    for part in (cfg.detector.train_cfg.rcnn, cfg.track_head.train_cfg):
+        part.assigner.ignore_iof_thr = 0.5
+    model = build(cfg, host)
+    everywhere = [0, 0, *SIZE[::-1]]
+
+    def step() -> dict:
+        return losses(model, [[]], host, ignored=(everywhere, everywhere))[0]
+
+    def idle() -> set[str]:
+        model.zero_grad()
+        model.parse_losses(step())[0].backward()
+        return {
+            name.removeprefix('detector.').split('.')[1]
+            for name, p in model.named_parameters()
+            if p.requires_grad and p.grad is None
+        }
+
+    assert idle() == {'bbox_head', 'embed_head'}
+    mends.apply('nothing_sampled')
+    assert idle() == set()
+    values = step()
+    assert total(values, 'loss_cls') == total(values, 'loss_match') == 0
+
+
+@both
+def test_qdtrack_ignored_reference(host, configs):
+    """Something ignored crosses the image between the two frames."""
+    cfg = configs['qdtrack'].copy()
+    cfg.track_head.train_cfg.assigner.ignore_iof_thr = 0.5
+    model = build(cfg, host)
+    here, there = [0, 32, 20, 64], [76, 0, 96, 30]
+    seen = []
+    assigner = model.track_head.bbox_assigner
+    original = type(assigner).assign
+
+    def spy(self, priors, objects, ignored=None, **kwargs):
+        if self is assigner:
+            seen.append(None if ignored is None else ignored.bboxes.tolist())
+        return original(self, priors, objects, ignored, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(assigner), 'assign', spy)
+        losses(model, [[1], [2]], host, ignored=(here, there))
+        assert seen == [[here]] * 4
+        mends.apply('qdtrack_ignored_reference')
+        for reference, want in ((there, [there]), (None, None)):
+            seen.clear()
+            losses(model, [[1], [2]], host, ignored=(here, reference))
+            assert seen == [[here], want] * 2
+            assert 'assign' not in vars(assigner)
 
 
 # YouTube-VIS evaluation ------------------------------------------------------
