@@ -11,6 +11,7 @@ _base_ = [
 max_epochs = 12
 base_lr = 0.01  # for 16 pairs of frames
 batch_size = 2  # pairs on each of 8 GPUs; --auto-scale-lr for fewer
+max_masks_to_train = 300  # of a batch, on each GPU; mmdet has it for each image
 
 # Model ------------------------------------------------------------------------
 num_classes = 8
@@ -34,6 +35,7 @@ detector.mask_head.pop('loss_mask')
 detector.mask_head.update(
     type='mmmaskfree.MaskFreeCondInstMaskHead',
     mask_out_stride=mask_stride,
+    max_masks_to_train=max_masks_to_train,
     # lambda_proj, lambda_pair and lambda_temp of the paper: CondInst's mask loss has
     # the weight 1.
     supervision=dict(
@@ -154,6 +156,10 @@ default_hooks = dict(
 log_processor = dict(by_epoch=True)
 visualizer = dict(type='TrackLocalVisualizer')
 # A resumed run ends with the weights of an unbroken one: the clips follow from the
-# seed, what the model draws from the seed and the iteration.
+# seed, what the model draws from the seed and the iteration. By the first hook processes
+# share the statistics of the mask branch's norms.
 randomness = dict(seed=0)
-custom_hooks = [dict(type='mmmaskfree.IterationSeedHook')]
+custom_hooks = [
+    dict(type='SyncBuffersHook'),
+    dict(type='mmmaskfree.IterationSeedHook'),
+]

@@ -9,7 +9,9 @@ model = dict(
     )
 )
 
-train_cfg = dict(val_interval=1000)
 val_dataloader = None
 val_evaluator = None
 val_cfg = None
+test_dataloader = None
+test_evaluator = None
+test_cfg = None

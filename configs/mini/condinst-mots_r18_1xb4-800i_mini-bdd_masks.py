@@ -5,11 +5,11 @@ _base_ = [
 ]
 
 masks_teach = _base_.mini_roi_masks_teach
+supervision = masks_teach.detector.roi_head.mask_head.supervision
+supervision.num_points = 1536  # as many as a mask has cells
 model = dict(
     data_preprocessor=masks_teach.data_preprocessor,
-    detector=dict(
-        mask_head=dict(supervision=masks_teach.detector.roi_head.mask_head.supervision)
-    ),
+    detector=dict(mask_head=dict(supervision=supervision)),
 )
 mask_pairs = _base_.box_pairs
 mask_pairs[1]['transforms'][1]['with_mask'] = True

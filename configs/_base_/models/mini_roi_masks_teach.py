@@ -1,5 +1,5 @@
 # What makes a mini config of RoI heads its supervised twin: the same network and RoIs,
-# `model = _base_.mini_roi_masks_teach`.
+# `model = _base_.mini_roi_masks_teach`. That of CondInst takes the supervision from it.
 mini_roi_masks_teach = dict(
     data_preprocessor=dict(  # needs no colours
         _delete_=True,
