@@ -156,8 +156,8 @@ default_hooks = dict(
 log_processor = dict(by_epoch=True)
 visualizer = dict(type='TrackLocalVisualizer')
 # A resumed run ends with the weights of an unbroken one: the clips follow from the
-# seed, what the model draws from the seed and the iteration. By the first hook processes
-# share the statistics of the mask branch's norms.
+# seed, what the model draws from the seed and the iteration. By the first hook
+# processes share the statistics of the mask branch's norms.
 randomness = dict(seed=0)
 custom_hooks = [
     dict(type='SyncBuffersHook'),

@@ -1,5 +1,5 @@
-# Video Mask2Former on BDD100K MOTS, masks from boxes. The paper trains Unicorn there and
-# gives no schedule: this is the one of YouTube-VIS 2021.
+# Video Mask2Former on BDD100K MOTS, masks from boxes. The paper trains Unicorn there
+# and gives no schedule: this is the one of YouTube-VIS 2021.
 _base_ = './maskfree-mask2former_r50_8xb2-8k_youtubevis2021.py'
 
 data_root = 'data/bdd100k/'
