@@ -463,8 +463,17 @@ def bbox_head(kind='mmmaskfree.MaskFreeCondInstBboxHead'):
     return MODELS.build(cfg)
 
 
-@pytest.mark.parametrize('box', [[0, 0, 16, 16], None], ids=['object', 'no object'])
-def test_points_in_ignored_boxes(box):
+@pytest.mark.parametrize(
+    ('box', 'positive'),
+    [
+        (None, []),
+        ([0, 0, 16, 16], [(0, 0), (0, 1), (1, 0), (1, 1)]),
+        # The whole region lies in it, but positive is only what is near its centre.
+        ([0, 0, 32, 32], [(1, 1), (1, 2), (2, 1), (2, 2)]),
+    ],
+    ids=['no object', 'object', 'object behind the region'],
+)
+def test_points_in_ignored_boxes(box, positive):
     head = bbox_head()
     scores = torch.zeros(1, 5, 4, 6).requires_grad_()
     # Centres of cells: 4, 12, 20, ... The region holds columns 1-3 of rows 0-1.
@@ -475,16 +484,16 @@ def test_points_in_ignored_boxes(box):
     learns = gradient[0].abs().amax(0) > 0
     expected = torch.ones(4, 6, dtype=torch.bool)
     expected[:2, 1:4] = False
-    if box:  # an object's points stay
-        expected[:2, 1] = True
+    for cell in positive:  # these stay
+        expected[cell] = True
     assert torch.equal(learns, expected)
 
     # The loss is that of mmdet without the terms of those points.
     plain = scores_of_level(bbox_head('CondInstBboxHead'), scores, boxes, ignored)
     # Focal loss of a background point of logit 0: 0.75 * 0.5^2 * log(2), 5 classes.
     point = 5 * 0.75 * 0.25 * torch.tensor(2.0).log()
-    positives = 4 if box else 1  # those of the box; mmdet divides by 1 at least
-    missing = (~expected).sum() * point / positives
+    # mmdet divides by 1 at least.
+    missing = (~expected).sum() * point / max(len(positive), 1)
     torch.testing.assert_close(plain - loss, missing)
 
 

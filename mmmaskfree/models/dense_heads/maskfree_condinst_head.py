@@ -40,8 +40,9 @@ class MaskFreeCondInstBboxHead(CondInstBboxHead):
 
     The network, its parameter names and its checkpoints are mmdet's. It differs in:
 
-    - Points in a box of ``ignored_instances`` (crowds, distractors) and in no object's
-      box are left out of the classification loss; mmdet makes them background.
+    - Points in a box of ``ignored_instances`` (crowds, distractors) that are positive
+      for no object are left out of the classification loss, also where they lie in an
+      object's box: a crowd may stand before it. mmdet makes them background.
     - Loaded masks are not looked at; mmdet takes their centroids for the centres of
       the objects. A supervised twin is taught by the same points.
     - Boxes can be predicted in training mode, as :meth:`loss_and_predict` does: mmdet
@@ -89,16 +90,14 @@ class MaskFreeCondInstBboxHead(CondInstBboxHead):
                 dtype=bbox_preds[0].dtype,
                 device=bbox_preds[0].device,
             )
+            labels = self.get_targets(points, objects)[0]
             cls_scores = [
-                torch.stack(
-                    [
-                        _without_ignored(own, places, each.bboxes, boxes)
-                        for own, each, boxes in zip(
-                            scores, objects, ignored, strict=True
-                        )
-                    ]
+                _without_ignored(
+                    scores,
+                    (own == self.num_classes).view(len(scores), -1)
+                    & torch.stack([_inside(places, boxes) for boxes in ignored]),
                 )
-                for scores, places in zip(cls_scores, points, strict=True)
+                for scores, own, places in zip(cls_scores, labels, points, strict=True)
             ]
         return super().loss_by_feat(
             cls_scores, bbox_preds, centernesses, param_preds, objects, batch_img_metas
@@ -116,25 +115,16 @@ class MaskFreeCondInstBboxHead(CondInstBboxHead):
         return super().predict_by_feat(cls_scores, bbox_preds, *args, **kwargs)
 
 
-def _without_ignored(
-    scores: Tensor, points: Tensor, boxes: Tensor, ignored: Tensor | None
-) -> Tensor:
-    """Scores (C, h, w) of a level, which at points to be ignored are constants.
-
-    Args:
-        scores: Logits of one image.
-        points: (h * w, 2) px.
-        boxes: (n, 4) of the image's objects.
-        ignored: (m, 4), or None.
-    """
-    if ignored is None or not len(ignored):
-        return scores
-    out = _inside(points, ignored) & ~_inside(points, boxes)
-    return scores.masked_fill(out.view(scores.shape[-2:]), _NO_SCORE)
+def _without_ignored(scores: Tensor, out: Tensor) -> Tensor:
+    """Logits (B, C, h, w) of a level: constants at the points of (B, h * w) bool."""
+    out = out.view(len(scores), 1, *scores.shape[-2:])
+    return scores.masked_fill(out, _NO_SCORE)
 
 
-def _inside(points: Tensor, boxes: Tensor) -> Tensor:
+def _inside(points: Tensor, boxes: Tensor | None) -> Tensor:
     """(n,) bool: which of the points (n, 2) lie in one of the boxes (m, 4)."""
+    if boxes is None:
+        return torch.zeros_like(points[:, 0], dtype=torch.bool)
     after = (points[:, None] > boxes[:, :2]).all(-1)  # (n, m)
     before = (points[:, None] < boxes[:, 2:]).all(-1)
     return (after & before).any(1)
