@@ -54,3 +54,17 @@ def two_clips(**kwargs):
         key_and_reference({1: LEFT, 2: RIGHT}, {1: shifted}, **kwargs),
         key_and_reference({3: LOW}, {4: LEFT, 3: [12, 40, 42, 58]}, **kwargs),
     ]
+
+
+def masks_of_detections(model) -> list:
+    """The masks (K, H, W) that its RoI head predicts from now on, frame by frame."""
+    roi_head = model.detector.roi_head
+    predict, masks = roi_head.predict, []
+
+    def predict_and_keep(*args, **kwargs):
+        found = predict(*args, **kwargs)
+        masks.extend(frame.masks for frame in found)
+        return found
+
+    roi_head.predict = predict_and_keep
+    return masks

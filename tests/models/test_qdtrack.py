@@ -7,7 +7,7 @@ from mmdet.models.trackers import QuasiDenseTracker
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
-from tiny_rcnn import config, two_clips
+from tiny_rcnn import config, masks_of_detections, two_clips
 
 MASK_LOSSES = {'loss_projection', 'loss_pairwise', 'loss_temporal'}
 OTHER_LOSSES = {
@@ -162,15 +162,45 @@ def test_a_track_that_is_no_detection_is_not_given_a_mask(spoilt, monkeypatch):
         track(tracker, [detected(*FRAMES[0])])
 
 
+def test_detections_keep_all_but_their_masks():
+    tracker = MODELS.build(dict(type='mmmaskfree.QuasiDenseMaskTracker'))
+    sample, same = detected(*FRAMES[0]), detected(*FRAMES[0])
+    track(tracker, [sample])
+    found = sample.pred_instances
+    assert {*found.keys()} == {'bboxes', 'labels', 'scores'}
+    for name, value in found.items():
+        assert torch.equal(value, same.pred_instances[name])
+
+
+def test_a_base_that_gives_masks_itself(monkeypatch):
+    tracker = MODELS.build(dict(type='mmmaskfree.QuasiDenseMaskTracker'))
+    base = QuasiDenseTracker.track
+
+    def track_with_masks(self, *args, **kwargs):
+        tracks = base(self, *args, **kwargs)
+        tracks.masks = torch.full((len(tracks), 4, 6), 7)
+        return tracks
+
+    monkeypatch.setattr(QuasiDenseTracker, 'track', track_with_masks)
+    sample = detected(*FRAMES[0])
+    (tracks,) = track(tracker, [sample])
+    assert (tracks.masks == 7).all() and 'masks' not in sample.pred_instances
+
+
 def test_all_else_is_mmdet_s():
     settings = dict(init_score_thr=0.7, obj_score_thr=0.3)
     ours = MODELS.build(dict(type='mmmaskfree.QuasiDenseMaskTracker', **settings))
     theirs = QuasiDenseTracker(**settings)
-    samples = [detected(*frame) for frame in FRAMES]
-    for mine, other in zip(track(ours, samples), track(theirs, samples), strict=True):
+    results = (
+        track(tracker, [detected(*frame) for frame in FRAMES])
+        for tracker in (ours, theirs)
+    )
+    for mine, other in zip(*results, strict=True):
+        assert 'masks' in mine
+        # Of nothing it returns all there is.
+        assert 'masks' not in other or len(other) == 0
         for key in ('bboxes', 'labels', 'scores', 'instances_id'):
             assert torch.equal(mine[key], other[key])
-    assert 'masks' not in track(theirs, samples[:1])[0]
 
 
 def test_presets_and_fields():
@@ -204,6 +234,7 @@ def test_a_video_has_masks_in_every_frame():
     for frame in data['data_samples'][0].video_data_samples:
         frame.set_metainfo(dict(scale_factor=(1.0, 1.0)))
     data = model.data_preprocessor(data, training=False)
+    masks = masks_of_detections(model)
     with torch.no_grad():
         (clip,) = model.predict(**data)
     for t in range(3):
@@ -216,4 +247,6 @@ def test_a_video_has_masks_in_every_frame():
             tracks.bboxes, tracks.labels, tracks.masks, strict=True
         ):
             (row,) = ((found.bboxes == box).all(1) & (found.labels == label)).nonzero()
-            assert torch.equal(found.masks[row[0]], mask)
+            assert torch.equal(masks[t][row[0]], mask)
+        # They would fill the memory over a long video.
+        assert {*found.keys()} == {'bboxes', 'labels', 'scores'}

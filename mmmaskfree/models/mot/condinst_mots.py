@@ -138,8 +138,8 @@ class CondInstMOTS(MaskFreeQDTrack):
 
         Returns:
             The sample. Each frame has ``pred_track_instances`` with ``masks``, and
-            ``pred_instances``, all detections, without: their masks would be many
-            gigabytes for a long video.
+            ``pred_instances``, all detections, without: a
+            :class:`QuasiDenseMaskTracker` takes them.
 
         Raises:
             ValueError: There is more than one video.
@@ -174,5 +174,4 @@ class CondInstMOTS(MaskFreeQDTrack):
                 rescale=rescale,
                 **kwargs,
             )
-            del frame.pred_instances.masks
         return [video]

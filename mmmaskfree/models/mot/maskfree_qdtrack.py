@@ -58,6 +58,9 @@ class FreezeMixin:
 class MaskFreeQDTrack(FreezeMixin, QDTrack):
     """mmdet's QDTrack; with a mask head in its detector it segments too.
 
+    With a :class:`QuasiDenseMaskTracker` the tracks of a frame have masks, and its
+    detections have none: whole videos are predicted at once.
+
     Args:
         freeze: ``'all_but_mask'`` trains the mask head alone, from the checkpoint of a
             tracker.

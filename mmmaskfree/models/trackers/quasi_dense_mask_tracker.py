@@ -22,7 +22,9 @@ class MaskCarryingMixin:
     """Put before a quasi-dense tracker, of mmdet or mmtrack.
 
     The tracker sorts the detections of a frame, removes duplicates, keeps some as
-    back-drops and gives ids to the others, and returns those without their masks.
+    back-drops and gives ids to the others, and returns those without their masks. Here
+    the masks go with the tracks and leave the detections: those of a long video would
+    be many gigabytes.
 
     Args:
         preset: ``vis`` keeps faint objects, ``mots`` those that are sure; see
@@ -49,15 +51,19 @@ class MaskCarryingMixin:
         data_sample: DetDataSample,
         **kwargs,
     ) -> InstanceData:
-        """As the base's, with ``masks`` (K, H, W) where the detections have masks.
+        """As the base's, with ``masks`` (K, H, W) taken from the detections.
+
+        Without masks of detections there are none of tracks.
 
         Raises:
             RuntimeError: A track is none of the detections.
         """
         tracks = super().track(model, img, feats, data_sample, **kwargs)
         found = data_sample.get(self.detections)
-        if 'masks' in found and 'masks' not in tracks:
-            tracks.masks = found.masks[_rows_of(tracks, found)]
+        if 'masks' in found:
+            if 'masks' not in tracks:
+                tracks.masks = found.masks[_rows_of(tracks, found)]
+            del found.masks
         return tracks
 
 
