@@ -11,9 +11,11 @@ from mmengine.config import Config
 from pycocotools import mask as mask_utils
 
 from mmmaskfree.datasets import OVIS_CLASSES, YOUTUBE_VIS_CLASSES
+from mmmaskfree.testing import make_mini_bdd
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 HEIGHT, WIDTH = 64, 96
+TRAIN_FRAMES, EVAL_FRAMES = 7, 3
 
 
 def shipped() -> list[Path]:
@@ -33,6 +35,32 @@ def _parsed(path: Path) -> Config:
 def load(path: Path) -> Config:
     """A config of its own; to find ``mmdet::`` takes mmengine a second each time."""
     return copy.deepcopy(_parsed(path))
+
+
+def of_bdd(cfg: Config) -> bool:
+    """Whether a config learns from BDD100K's layout."""
+    return cfg.train_dataloader.dataset.type == 'mmmaskfree.BDD100KMOTSDataset'
+
+
+def write_bdd(root: Path) -> None:
+    """Two videos of 64 x 96 px in each split, where BDD100K has them.
+
+    Two objects are in every frame of one of the training videos, three and an ignored
+    one in every frame of the other.
+
+    Args:
+        root: Stands for the config's ``data_root``.
+    """
+    make_mini_bdd(
+        root,
+        seed=3,
+        num_train=2,
+        num_val=2,
+        size=(HEIGHT, WIDTH),
+        num_frames=TRAIN_FRAMES,
+        num_val_frames=EVAL_FRAMES,
+        workers=1,
+    )
 
 
 def class_names(dataset: Config) -> tuple[str, ...]:

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from config_trees import CONFIGS, write_split
+from config_trees import CONFIGS, EVAL_FRAMES, write_split
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner, set_random_seed
 from pages import SWAPPING, blocks, diffs
-from test_config_runs import EVAL_FRAMES, narrow, small_frames
+from test_config_runs import narrow, small_frames
 from test_configs import changed
 
 BLOCKS = blocks(SWAPPING.read_text(), 'python')
