@@ -33,7 +33,8 @@ Transforms -> data preprocessor (``PackTrackInputs``)
         ``ignored_instances`` with the same fields: the objects whose
         ``ignore_flag`` is 1, moved by each transform like the others. They are no
         tracks (:class:`Tracks` and :class:`FrameCues` group ``gt_instances``
-        alone): no box, projection or class is learnt from them
+        alone): no box, projection or class is learnt from them, nor that there is
+        no object where they are
 
 Data preprocessor -> head (set on every ``TrackDataSample``)
     ``inputs``          (B, T, 3, H, W) float32, normalised

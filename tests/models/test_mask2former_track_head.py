@@ -6,6 +6,7 @@ import pytest
 import tiny
 import torch
 from mmdet.registry import MODELS
+from mmengine.structures import InstanceData
 
 from mmmaskfree.structures import Tracks
 
@@ -173,6 +174,136 @@ def test_loss_by_hand_from_the_network_s_outputs(monkeypatch):
                 total -= weight * log_p
                 weights += weight
         assert losses[name].item() == pytest.approx(2 * total / weights, rel=1e-5)
+
+
+# Ignored boxes ----------------------------------------------------------------
+
+
+def with_ignored(samples, *boxes):
+    """Give the frames of the clips, one after the other, a list of ignored boxes."""
+    frames = [frame for clip in samples for frame in clip.video_data_samples]
+    for frame, own in zip(frames, boxes, strict=True):
+        frame.ignored_instances = InstanceData(
+            bboxes=torch.tensor(own).float().view(-1, 4)
+        )
+    return samples
+
+
+def filled(*boxes):
+    """Mask logits (T, 16, 24) of cells that lie in a box of px each; None: nowhere."""
+    logits = torch.full((len(boxes), 16, 24), -4.0)
+    for frame, box in zip(logits, boxes, strict=True):
+        if box is not None:
+            x1, y1, x2, y2 = (end // 4 for end in box)
+            frame[y1:y2, x1:x2] = 4
+    return logits
+
+
+CROWD = [48, 16, 80, 48]  # 8 x 8 cells
+HALF_IN_IT, BESIDE_IT = [32, 16, 64, 48], [16, 16, 32, 48]
+# Tubes of two frames, of which the first has the crowd and the second has not, and
+# whether the query learns its class.
+QUERIES = [
+    (filled(CROWD, None), False),  # all of it in
+    (filled(HALF_IN_IT, None), True),  # half: no more than the threshold
+    (filled([36, 16, 68, 48], None), False),  # 5 of 8 columns
+    (filled(CROWD, CROWD), True),  # half, over both frames
+    (filled(None, None), True),  # nothing
+    (filled(CROWD, BESIDE_IT), True),  # two thirds, but the track is matched to it
+]
+
+
+def scene(*, boxes=((CROWD,), ()), train_cfg=None):
+    """Losses of two layers, (2, Q) which queries learn a class, and the scores."""
+    model = build(**({'train_cfg': train_cfg} if train_cfg else {}))
+    head = model.track_head
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(2, 1, 6, 6, generator=generator)
+    # The second layer has the queries in the other order.
+    scores[0, 0, 5, 3] = scores[1, 0, 0, 3] = 4
+    scores.requires_grad_()
+    logits = torch.stack([tube for tube, _ in QUERIES])[None]
+    head.forward = lambda *_: ([*scores], [logits, logits.flip(1)])
+    samples = [tiny.sample({1: (3, {0: CROWD, 1: BESIDE_IT})}, 2)]
+    if boxes is not None:
+        with_ignored(samples, *boxes)
+    data = model.data_preprocessor(tiny.batch(samples), training=True)
+    losses = head.loss((), data['data_samples'])
+    total = losses['loss_cls'] + losses['aux_loss_cls']
+    (gradient,) = torch.autograd.grad(total, scores, retain_graph=True)
+    return losses, gradient[:, 0].abs().amax(-1) > 0, scores
+
+
+def test_queries_in_ignored_boxes_learn_no_class():
+    losses, learns, scores = scene()
+    expected = torch.tensor([some for _, some in QUERIES])
+    nothing = build().track_head.class_weight[-1]
+    assert torch.equal(learns[0], expected)
+    assert torch.equal(learns[1], expected.flip(0))
+    for name, layer, matched in (('aux_loss_cls', 0, 5), ('loss_cls', 1, 0)):
+        log_p = scores[layer, 0].log_softmax(-1)
+        some = [q for q in range(6) if learns[layer, q] and q != matched]
+        total = -log_p[matched, 3] - nothing * log_p[some, 5].sum()
+        expected = 2 * total / (1 + nothing * len(some))
+        torch.testing.assert_close(losses[name], expected)
+
+
+def test_no_ignored_box_changes_nothing():
+    plain, learns, _ = scene(boxes=None)
+    assert learns.all()
+    for boxes in (((), ()), (([0, 0, 4, 4],), ())):
+        losses, learns, _ = scene(boxes=boxes)
+        assert learns.all()
+        assert torch.equal(losses['loss_cls'], plain['loss_cls'])
+        assert torch.equal(losses['aux_loss_cls'], plain['aux_loss_cls'])
+
+
+def test_how_much_is_ignored_is_a_setting():
+    def some(iof_thr):
+        return scene(train_cfg=dict(ignore_iof_thr=iof_thr))[1][0].tolist()
+
+    assert all(some(1))
+    # 1/2 is more than that, and so are 5/8; nothing is no share of nothing.
+    assert some(0.4) == [False, False, False, False, True, True]
+    assert some(0.7) == [False, True, True, True, True, True]
+    with pytest.raises(ValueError, match=r'a share in 0\.\.1, got -1'):
+        some(-1)
+
+
+def test_every_query_is_left_out():
+    """No object, and the whole image is ignored: zero, with a gradient for all."""
+    model = build()
+    whole = [[0, 0, 96, 64]]
+    samples = with_ignored([tiny.sample({}, 2)], whole, whole)
+    head = model.track_head
+    forward = head.forward
+
+    def with_masks(*args):
+        scores, logits = forward(*args)
+        return scores, [layer.abs() + 1 for layer in logits]
+
+    head.forward = with_masks
+    losses = tiny.losses_of(model, tiny.batch(samples))
+    assert losses['loss_cls'] == losses['aux_loss_cls'] == 0
+    backward(model, losses)
+
+
+def test_the_ignored_boxes_of_a_clip_are_its_own():
+    """The first clip's are nothing to the second; here of a twin's whole model."""
+    model = build(supervision=TWIN)
+    clips = [clip(2, masks=True), clip(2, masks=True)]
+    whole = [[0, 0, 96, 64]]
+    seen = []
+    model.track_head.loss_cls.register_forward_pre_hook(
+        lambda module, args: seen.append(args)
+    )
+    tiny.losses_of(model, tiny.batch(with_ignored(clips, whole, whole, [], [])))
+    assert len(seen) == len(model.track_head.transformer_decoder.layers) + 1
+    for _, labels, weights in seen:
+        first, second = weights.view(2, 6)
+        assert (second == 1).all()
+        objects = labels.view(2, 6)[0] < 5
+        assert objects.sum() == 2 and torch.equal(first == 1, objects)
 
 
 def test_losses_are_float32_under_autocast():

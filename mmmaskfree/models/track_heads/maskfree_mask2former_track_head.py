@@ -6,12 +6,13 @@ import torch
 import torch.nn.functional as F
 from mmdet.models.tracking_heads import Mask2FormerTrackHead
 from mmdet.structures import TrackDataSample
+from mmdet.structures.bbox import get_box_tensor
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmmaskfree.models.task_modules import Assignment
-from mmmaskfree.ops import mask_extents
+from mmmaskfree.ops import boxes_to_masks, mask_extents
 from mmmaskfree.registry import MODELS, TASK_UTILS
 from mmmaskfree.structures import ColorCues, Tracks
 
@@ -24,12 +25,19 @@ class MaskFreeMask2FormerTrackHead(Mask2FormerTrackHead):
     and ``loss_dice`` of mmdet's configs are accepted and not used: the
     supervision holds the mask losses.
 
+    A query that no track is matched to learns to be no object, unless its tube lies in
+    boxes of ``ignored_instances`` (crowds, distractors): what is there may be one. Such
+    a query is left out of the classification loss and of its normaliser.
+
     Args:
         supervision: :class:`MaskFreeSupervision` (boxes), the default, or
             :class:`MaskSupervision` (masks; needs ``load_masks=True`` data).
         train_cfg: ``assigner``: :class:`BoxMaskSequenceAssigner` or
             :class:`MaskSequenceAssigner`; default: the one that the supervision
-            needs. Other keys of mmdet's configs are ignored.
+            needs. ``ignore_iof_thr``, in 0..1: a tube lies in ignored boxes with more
+            than this share of its mask cells, those of all frames together; default
+            0.5, and 1 lets every query learn. Other keys of mmdet's configs are
+            ignored.
         test_cfg: ``max_per_video``: tracks kept of a video, or of a clip where a video
             is tested clip by clip, default 10. ``one_class_per_query``: True makes of
             a query one track, of its best class, as MOTS needs it, where no two masks
@@ -38,6 +46,11 @@ class MaskFreeMask2FormerTrackHead(Mask2FormerTrackHead):
             a lower score are left out, default 0.
         num_frames: Only for mmdet's configs; the data decide.
         kwargs: As mmdet's ``Mask2FormerTrackHead``.
+
+    Raises:
+        TypeError: The assigner does not match whole clips.
+        ValueError: ``class_weight`` has not an entry for each class and for no object,
+            or ``ignore_iof_thr`` is not in 0..1.
     """
 
     def __init__(
@@ -71,6 +84,12 @@ class MaskFreeMask2FormerTrackHead(Mask2FormerTrackHead):
                 f'train_cfg.assigner {type(self.assigner).__name__} does not match '
                 'whole clips: use mmmaskfree.BoxMaskSequenceAssigner, or '
                 'mmmaskfree.MaskSequenceAssigner for mask supervision'
+            )
+        self.ignore_iof_thr = (train_cfg or {}).get('ignore_iof_thr', 0.5)
+        if not 0 <= self.ignore_iof_thr <= 1:
+            raise ValueError(
+                'train_cfg.ignore_iof_thr is a share in 0..1, got '
+                f'{self.ignore_iof_thr}; 1 leaves no query out'
             )
 
     def loss(
@@ -117,7 +136,16 @@ class MaskFreeMask2FormerTrackHead(Mask2FormerTrackHead):
         cues = None
         if not self.supervision.needs_masks:
             cues = ColorCues.from_samples(data_samples)
-        losses = self._loss_cls(all_scores, tracks, matches)
+        ignored = _ignored_cells(data_samples, all_logits[0].shape[-2:], stride)
+        left_out = None
+        if ignored is not None:
+            left_out = torch.stack(
+                [
+                    _lies_in(layer_logits, ignored, self.ignore_iof_thr)
+                    for layer_logits in all_logits
+                ]
+            )
+        losses = self._loss_cls(all_scores, tracks, matches, left_out)
         losses |= self.supervision(
             logits,
             tracks,
@@ -130,17 +158,32 @@ class MaskFreeMask2FormerTrackHead(Mask2FormerTrackHead):
         return losses
 
     def _loss_cls(
-        self, all_scores: list[Tensor], tracks: Tracks, matches: Assignment
+        self,
+        all_scores: list[Tensor],
+        tracks: Tracks,
+        matches: Assignment,
+        left_out: Tensor | None,
     ) -> dict[str, Tensor]:
-        """Classification of every query, as mmdet weighs it."""
+        """Classification of the queries, as mmdet weighs it.
+
+        Args:
+            all_scores: L tensors (B, Q, num_classes + 1), class logits.
+            tracks: The batch's tracks.
+            matches: Queries and the tracks that they learn.
+            left_out: (L, B, Q) bool, the queries that do not learn to be no object;
+                None for none.
+        """
         scores = torch.stack(all_scores)  # (L, B, Q, num_classes + 1)
         labels = torch.full_like(scores[..., 0], self.num_classes, dtype=torch.long)
         labels[matches.layer, matches.clip, matches.query] = tracks.labels[
             matches.track
         ]
+        weights = torch.ones_like(labels, dtype=torch.float32)
+        if left_out is not None:
+            weights[left_out & (labels == self.num_classes)] = 0
         class_weight = scores.new_tensor(self.class_weight, dtype=torch.float32)
         # Over all processes, so that many give the gradients of one.
-        totals = class_weight[labels].sum((1, 2))  # (L,)
+        totals = (class_weight[labels] * weights).sum((1, 2))  # (L,)
         all_reduce(totals)
         totals = totals / get_world_size()
         values = torch.stack(
@@ -148,10 +191,11 @@ class MaskFreeMask2FormerTrackHead(Mask2FormerTrackHead):
                 self.loss_cls(
                     layer_scores.flatten(0, 1).float(),
                     layer_labels.flatten(),
+                    layer_weights.flatten(),
                     avg_factor=total,
                 )
-                for layer_scores, layer_labels, total in zip(
-                    scores, labels, totals, strict=True
+                for layer_scores, layer_labels, layer_weights, total in zip(
+                    scores, labels, weights, totals, strict=True
                 )
             ]
         )
@@ -205,6 +249,46 @@ class MaskFreeMask2FormerTrackHead(Mask2FormerTrackHead):
                 )
             )
         return results
+
+
+def _ignored_cells(
+    data_samples: list[TrackDataSample], size: tuple[int, int], stride: float
+) -> Tensor | None:
+    """(B, T, h, w) bool, the cells whose centre lies in an ignored box of their frame.
+
+    None where the batch has no such box.
+    """
+    frames = [frame for clip in data_samples for frame in clip.video_data_samples]
+    boxes = [
+        get_box_tensor(frame.ignored_instances.bboxes)
+        if 'ignored_instances' in frame
+        else None
+        for frame in frames
+    ]
+    device = next((own.device for own in boxes if own is not None and len(own)), None)
+    if device is None:
+        return None
+    cells = torch.zeros((len(frames), *size), dtype=torch.bool, device=device)
+    for frame_cells, own in zip(cells, boxes, strict=True):
+        if own is not None:
+            frame_cells |= boxes_to_masks(own, size, stride).any(0)
+    return cells.view(len(data_samples), -1, *size)
+
+
+def _lies_in(logits: Tensor, cells: Tensor, iof_thr: float) -> Tensor:
+    """Which tubes have more than a share of their cells among the given ones.
+
+    Args:
+        logits: (B, Q, T, h, w) of the masks; a cell is in the mask where they are > 0.
+        cells: (B, T, h, w) bool.
+        iof_thr: The share, in 0..1.
+
+    Returns:
+        (B, Q) bool; False for an empty tube.
+    """
+    masks = logits > 0
+    inside = (masks & cells[:, None]).flatten(2).sum(2)
+    return inside > iof_thr * masks.flatten(2).sum(2)
 
 
 def _upsample(logits: Tensor, meta: dict, rescale: bool) -> Tensor:
