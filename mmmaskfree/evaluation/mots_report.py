@@ -8,19 +8,11 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pycocotools import mask as mask_util
 from terminaltables import AsciiTable
 
-from mmmaskfree.formats import (
-    CATEGORIES,
-    FormatError,
-    resolve_overlaps,
-    share_pixels,
-)
+from mmmaskfree.formats import CATEGORIES
 
-from .functional.clear_mot import ClearMot
-from .functional.mots_ap import MaskAP
-from .functional.mots_frames import Measure, evaluate
+from .functional import evaluate_mots_all
 from .functional.mots_hota import Hota
 
 Scores = dict[str, dict[str, float]]
@@ -70,19 +62,15 @@ def score_frames(
         FrameMismatch: The frames are not those of the ground truth.
         ImportError: ``hota``, and trackeval is not installed.
     """
-    measures: list[Measure] = [ClearMot()]
-    if ap:
-        measures.append(MaskAP())
-    if hota:
-        measures.append(Hota())
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
-        tracking, *more = evaluate(gt_frames, pred_frames, measures, workers=workers)
+        results = evaluate_mots_all(
+            gt_frames, pred_frames, ap=ap, hota=hota, workers=workers
+        )
     for warning in caught:
         warn(str(warning.message))
-    found = {'MOTSA': tracking['MOTA'], 'MOTSP': tracking['MOTP'], **tracking}
-    for result in more:
-        found |= result
+    found = {name: row for result in results.values() for name, row in result.items()}
+    found |= {'MOTSA': found['MOTA'], 'MOTSP': found['MOTP']}
     names = (*RATES, 'DetA', 'AssA', 'AP50', 'AP75', *COUNTS)
     return {name: found[name] for name in names if name in found}
 
@@ -123,47 +111,6 @@ def table(scores: Scores) -> str:
     drawn = AsciiTable(rows)
     drawn.justify_columns = dict.fromkeys(range(1, len(columns) + 1), 'right')
     return drawn.table
-
-
-def resolve_labels(labels: Sequence[dict], where: str) -> tuple[list[dict], int]:
-    """Give each pixel of a frame to the label with the highest score.
-
-    Args:
-        labels: Of one frame, with ``rle`` and ``score``.
-        where: Which frame, for messages.
-
-    Returns:
-        The labels without those that have no pixel left, and how many pixels were
-        taken from one for another. A ``box2d`` stays where the mask did.
-
-    Raises:
-        FormatError: A label has no mask, or pixels are shared and it has no score.
-    """
-    for label in labels:
-        if label.get('rle') is None:
-            raise FormatError(f'{where}: label {label.get("id")} has no mask (rle)')
-    labels, removed = list(labels), 0
-    if share_pixels([label['rle'] for label in labels]):
-        for label in labels:
-            if label.get('score') is None:
-                raise FormatError(
-                    f'{where}: masks share pixels, which go by score, and label '
-                    f'{label.get("id")} has no score'
-                )
-        rles, removed = resolve_overlaps(
-            [label['rle'] for label in labels], [label['score'] for label in labels]
-        )
-        labels = [
-            label if rle == label['rle'] else _with_mask(label, rle)
-            for label, rle in zip(labels, rles, strict=True)
-        ]
-    return [label for label in labels if mask_util.area(label['rle'])], removed
-
-
-def _with_mask(label: dict, rle: dict) -> dict:
-    """The label with another mask, and nothing that describes the old one."""
-    kept = {k: v for k, v in label.items() if k not in ('box2d', 'poly2d')}
-    return {**kept, 'rle': rle}
 
 
 def _text(value: Any, rate: bool) -> str:

@@ -3,6 +3,7 @@
 from .bitmask import draw_bitmask, parse_bitmask
 from .coco import to_coco
 from .labels import CATEGORIES, FormatError, canonical_category, is_ignored
+from .overlaps import Overlaps, resolve_frames, resolve_labels
 from .poly2d import poly2d_to_rle, poly2ds_to_rles
 from .rle import areas, decode, encode, resolve_overlaps, share_pixels
 from .scalabel import (
@@ -16,6 +17,7 @@ from .scalabel import (
 __all__ = [
     'CATEGORIES',
     'FormatError',
+    'Overlaps',
     'areas',
     'canonical_category',
     'decode',
@@ -28,6 +30,8 @@ __all__ = [
     'poly2d_to_rle',
     'poly2ds_to_rles',
     'read_frames',
+    'resolve_frames',
+    'resolve_labels',
     'resolve_overlaps',
     'share_pixels',
     'to_coco',

@@ -33,7 +33,7 @@ def encode(masks: np.ndarray) -> list[dict]:
     columns = np.empty((num, width, height), np.uint8)
     for mask, column in zip(masks, columns, strict=True):
         cv2.transpose(np.ascontiguousarray(mask).view(np.uint8), dst=column)
-    return [_as_text(rle) for rle in mask_utils.encode(columns.T)]
+    return [as_text(rle) for rle in mask_utils.encode(columns.T)]
 
 
 def decode(rle: dict) -> np.ndarray:
@@ -49,7 +49,7 @@ def from_runs(counts: Sequence[int], size: tuple[int, int]) -> dict:
         size: (h, w) px.
     """
     rle = {'size': list(size), 'counts': counts}
-    return _as_text(mask_utils.frPyObjects(rle, *size))
+    return as_text(mask_utils.frPyObjects(rle, *size))
 
 
 def encode_regions(values: np.ndarray) -> dict[int, dict]:
@@ -309,5 +309,12 @@ def _check_one_size(rles: Sequence[dict]) -> None:
         raise ValueError(f'the masks differ in size: {sorted(sizes)}')
 
 
-def _as_text(rle: dict) -> dict:
-    return {'size': list(rle['size']), 'counts': rle['counts'].decode('ascii')}
+def as_text(rle: Mapping[str, Any]) -> dict:
+    """The RLE as JSON takes it: pycocotools writes its counts as bytes.
+
+    >>> as_text({'size': (2, 3), 'counts': b'06'})
+    {'size': [2, 3], 'counts': '06'}
+    """
+    counts = rle['counts']
+    counts = counts.decode('ascii') if isinstance(counts, bytes) else counts
+    return {'size': list(rle['size']), 'counts': counts}

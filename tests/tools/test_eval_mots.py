@@ -13,7 +13,13 @@ import pytest
 from scripts import TOOLS, listen_to_ctrl_c, load_script
 
 from mmmaskfree.evaluation import mots_report
-from mmmaskfree.formats import CATEGORIES, read_frames, write_bitmasks, write_frames
+from mmmaskfree.formats import (
+    CATEGORIES,
+    read_frames,
+    resolve_frames,
+    write_bitmasks,
+    write_frames,
+)
 
 DATA = Path(__file__).parents[1] / 'data' / 'mots'
 CASES = sorted(path.name[: -len('_gt.json')] for path in DATA.glob('*_gt.json'))
@@ -158,13 +164,10 @@ def test_resolve_overlap(scores, capsys, tmp_path):
     raw = scores(*paths(OVERLAP))
     capsys.readouterr()
     found = scores(*paths(OVERLAP), '--resolve-overlap')
-    assert 'Predictions overlapped in ' in capsys.readouterr().out
+    assert 'masks overlapped in ' in capsys.readouterr().out
     assert found['summary']['FN'] < raw['summary']['FN']
     # Resolved before, there is nothing to resolve.
-    frames = []
-    for frame in read_frames(paths(OVERLAP)[1]):
-        labels, _ = mots_report.resolve_labels(frame['labels'] or [], 'here')
-        frames.append({**frame, 'labels': labels})
+    frames, _ = resolve_frames(read_frames(paths(OVERLAP)[1]), 'here')
     write_frames(frames, tmp_path / 'free.json')
     assert scores(paths(OVERLAP)[0], tmp_path / 'free.json') == found
     capsys.readouterr()
@@ -250,8 +253,7 @@ class TestFaults:
 def test_the_frames_are_left_as_they_were():
     frames = frames_of(OVERLAP, 'pred')
     before = copy.deepcopy(frames)
-    for frame in frames:
-        mots_report.resolve_labels(frame['labels'] or [], 'here')
+    resolve_frames(frames, 'here')
     assert frames == before
 
 

@@ -19,12 +19,11 @@ from pathlib import Path
 from mmmaskfree.evaluation.functional import FrameMismatch
 from mmmaskfree.evaluation.mots_report import (
     require_trackeval,
-    resolve_labels,
     score_frames,
     summary,
     table,
 )
-from mmmaskfree.formats import FormatError, read_frames
+from mmmaskfree.formats import FormatError, read_frames, resolve_frames
 from mmmaskfree.utils.files import whole_file
 
 
@@ -81,22 +80,6 @@ def read(file: str, args: argparse.Namespace) -> list[dict]:
     return frames
 
 
-def resolve_overlap(frames: list[dict], file: str) -> list[dict]:
-    """The frames free of overlap; prints what that took."""
-    resolved, pixels, touched = [], 0, 0
-    for frame in frames:
-        where = f'{file}: video {frame["videoName"]}, frame {frame["name"]}'
-        kept, removed = resolve_labels(frame['labels'] or [], where)
-        resolved.append({**frame, 'labels': kept})
-        pixels += removed
-        touched += removed > 0
-    print(
-        f'Predictions overlapped in {touched} of {len(frames)} frames: {pixels} pixels '
-        'went to the higher score alone'
-    )
-    return resolved
-
-
 def as_json(value: float) -> float | str | None:
     """JSON has neither NaN nor infinities: null, and '-inf'."""
     if math.isfinite(value):
@@ -117,7 +100,8 @@ def evaluate(args: argparse.Namespace) -> None:
         require_trackeval()
     gts, preds = (read(file, args) for file in (args.gt, args.pred))
     if args.resolve_overlap:
-        preds = resolve_overlap(preds, args.pred)
+        preds, overlaps = resolve_frames(preds, args.pred)
+        print(f'{args.pred}: {overlaps}')
 
     labels = [label for frame in preds for label in frame['labels'] or []]
     ap = all(label.get('score') is not None for label in labels)

@@ -26,12 +26,12 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
-from mmmaskfree.evaluation.mots_report import resolve_labels
 from mmmaskfree.formats import (
     FormatError,
     group_by_video,
     iter_frames,
     read_frames,
+    resolve_frames,
     share_pixels,
     to_coco,
     write_bitmasks,
@@ -280,7 +280,10 @@ def convert_results(args: argparse.Namespace) -> int:
         frames = read_frames(
             args.results, size=args.size, workers=args.workers, on_file=on_file
         )
-    frames = resolve(frames, args.results)
+    frames, overlaps = resolve_frames(
+        progress_bar(frames, desc='resolving overlaps', unit='frame'), args.results
+    )
+    print(f'{args.results}: {overlaps}')
     frames = renumber(frames)
     for path in jsons:
         write_frames(frames, path)
@@ -292,24 +295,6 @@ def convert_results(args: argparse.Namespace) -> int:
             )
         print(f'Wrote {folder}')
     return 0
-
-
-def resolve(frames: list[dict], source: str) -> list[dict]:
-    """The frames free of overlap; says what that took."""
-    resolved, pixels, touched, gone = [], 0, 0, 0
-    for frame in progress_bar(frames, desc='resolving overlaps', unit='frame'):
-        place = f'{source}: video {frame["videoName"]}, frame {frame["name"]}'
-        labels = frame['labels'] or []
-        kept, removed = resolve_labels(labels, place)
-        resolved.append({**frame, 'labels': kept})
-        pixels += removed
-        touched += removed > 0
-        gone += len(labels) - len(kept)
-    print(
-        f'{touched} of {len(frames)} frames had masks that overlap: {pixels} pixels '
-        f'went to the higher score, {gone} masks without a pixel were left out'
-    )
-    return resolved
 
 
 def renumber(frames: list[dict]) -> list[dict]:

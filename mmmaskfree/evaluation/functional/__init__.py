@@ -5,8 +5,6 @@ from .mots import (
     evaluate_mots_all,
     evaluate_mots_ap,
     evaluate_mots_hota,
-    mots_ap_summary,
-    mots_summary,
 )
 from .mots_frames import FrameMismatch
 from .tube_ap import (
@@ -29,7 +27,5 @@ __all__ = [
     'evaluate_mots_hota',
     'evaluate_tube_ap',
     'mean_best_tube_iou',
-    'mots_ap_summary',
-    'mots_summary',
     'tube_iou',
 ]

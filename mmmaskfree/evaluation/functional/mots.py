@@ -14,11 +14,10 @@ What all measures share:
   removed**, with one warning that counts such frames.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from ...formats import CATEGORIES
-from .clear_mot import SCORES, TALLIES, ClearMot
+from .clear_mot import ClearMot
 from .mots_ap import MaskAP
 from .mots_frames import Measure, evaluate
 from .mots_hota import Hota
@@ -104,7 +103,8 @@ def evaluate_mots_ap(
     Raises:
         ValueError: ``workers`` is not positive.
         FrameMismatch: See :func:`evaluate_mots`.
-        FormatError: See :func:`evaluate_mots`; or a prediction has no score.
+        FormatError: See :func:`evaluate_mots`; or a prediction has no score, or one
+            that is no finite number.
 
     Warns:
         UserWarning: Predictions that overlap were removed.
@@ -159,6 +159,7 @@ def evaluate_mots_all(
     *,
     iou_thr: float = 0.5,
     ignore_iof_thr: float = 0.5,
+    ap: bool = True,
     hota: bool = True,
     workers: int = 1,
 ) -> dict[str, dict[str, Any]]:
@@ -169,6 +170,7 @@ def evaluate_mots_all(
         pred_frames: As for :func:`evaluate_mots_ap`.
         iou_thr: As for :func:`evaluate_mots`.
         ignore_iof_thr: As for :func:`evaluate_mots`.
+        ap: Also mask AP, which needs the predictions' scores.
         hota: Also HOTA, which needs trackeval.
         workers: As for :func:`evaluate_mots`.
 
@@ -185,38 +187,10 @@ def evaluate_mots_all(
     Warns:
         UserWarning: Predictions that overlap were removed.
     """
-    measures: dict[str, Measure] = {
-        'seg_track': ClearMot(iou_thr, ignore_iof_thr),
-        'ins_seg': MaskAP(),
-    }
+    measures: dict[str, Measure] = {'seg_track': ClearMot(iou_thr, ignore_iof_thr)}
+    if ap:
+        measures['ins_seg'] = MaskAP()
     if hota:
         measures['hota'] = Hota(iou_thr, ignore_iof_thr)
     results = evaluate(gt_frames, pred_frames, list(measures.values()), workers=workers)
     return dict(zip(measures, results, strict=True))
-
-
-def mots_summary(result: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers that stand for all classes, as scalabel's summary names them.
-
-    Args:
-        result: From :func:`evaluate_mots`.
-
-    Returns:
-        ``mMOTA``, ``mMOTP``, ``mIDF1``, and of the ``OVERALL`` row ``MOTA``, ``MOTP``,
-        ``IDF1`` (percent) and the counts.
-    """
-    summary = {f'm{name}': result[f'm{name}'] for name in SCORES}
-    return summary | {name: result[name]['OVERALL'] for name in (*SCORES, *TALLIES)}
-
-
-def mots_ap_summary(result: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """The numbers that stand for all classes, and the AP of each.
-
-    Args:
-        result: From :func:`evaluate_mots_ap`.
-
-    Returns:
-        The ``OVERALL`` row, and ``AP/<class>`` for each class; percent.
-    """
-    overall = {name: row['OVERALL'] for name, row in result.items()}
-    return overall | {f'AP/{name}': result['AP'][name] for name in CATEGORIES}

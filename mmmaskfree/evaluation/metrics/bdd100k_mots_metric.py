@@ -12,14 +12,20 @@ from typing import Any
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
-from mmmaskfree.formats import CATEGORIES, write_bitmasks, write_frames
+from mmmaskfree.formats import (
+    CATEGORIES,
+    Overlaps,
+    resolve_frames,
+    resolve_labels,
+    write_bitmasks,
+    write_frames,
+)
 from mmmaskfree.registry import METRICS
 
 from ..mots_report import (
     COUNTS,
     RATES,
     require_trackeval,
-    resolve_labels,
     score_frames,
     summary,
     table,
@@ -171,7 +177,7 @@ class BDD100KMOTSMetric(BaseMetric):
         preds = _predicted_frames(videos, names)
 
         if self.outfile_prefix is not None or ground_truth != 'masks':
-            self._write_submission(preds, records)
+            self._write_submission(preds, [record['size'] for record in records])
         if self.format_only:
             return {}
         if ground_truth != 'masks':
@@ -274,15 +280,15 @@ class BDD100KMOTSMetric(BaseMetric):
             )
         return frames
 
-    def _write_submission(self, frames: list[dict], records: list[dict]) -> None:
+    def _write_submission(
+        self, frames: list[dict], sizes: list[tuple[int, int]]
+    ) -> None:
         """The JSON and the bitmasks, free of overlap."""
         logger: MMLogger = MMLogger.get_current_instance()
         prefix = self.outfile_prefix or beside_log('bdd100k_mots')
         if not self.resolve_overlap:
-            frames = [
-                {**frame, 'labels': resolve_labels(frame['labels'], place(record))[0]}
-                for frame, record in zip(frames, records, strict=True)
-            ]
+            frames, overlaps = resolve_frames(frames, 'predictions')
+            logger.info(f'In what is written, {overlaps}')
         path = Path(f'{prefix}.json').absolute()
         path.parent.mkdir(parents=True, exist_ok=True)
         write_frames(frames, path)
@@ -292,9 +298,8 @@ class BDD100KMOTSMetric(BaseMetric):
             folder = Path(f'{prefix}_bitmasks').absolute()
             if folder.exists():
                 shutil.rmtree(folder)  # of the last evaluation
-            sizes = {record['size'] for record in records}
             # Only where all are alike does a video without masks tell its size.
-            size = sizes.pop() if len(sizes) == 1 else None
+            size = sizes[0] if len(set(sizes)) == 1 else None
             write_bitmasks(frames, folder, size=size, workers=self.workers)
             logger.info(f'Wrote {len(frames)} bitmasks to {folder}')
 
@@ -354,12 +359,11 @@ def _predicted_frames(
 
 
 def _log_overlap(records: list[dict]) -> None:
-    pixels = sum(record['removed'] for record in records)
-    covered = sum(record['covered'] for record in records)
-    if pixels or covered:
-        frames = sum(record['removed'] > 0 for record in records)
-        MMLogger.get_current_instance().info(
-            f'Predicted masks overlapped in {frames} of {len(records)} frames: '
-            f'{pixels} pixels went to the mask with the higher score alone, '
-            f'{covered} masks have no pixel left.'
-        )
+    overlaps = Overlaps(
+        frames=len(records),
+        touched=sum(record['removed'] > 0 for record in records),
+        pixels=sum(record['removed'] for record in records),
+        covered=sum(record['covered'] for record in records),
+    )
+    if overlaps.pixels or overlaps.covered:
+        MMLogger.get_current_instance().info(f'Before scoring, {overlaps}')

@@ -10,6 +10,7 @@ from mmengine.structures import BaseDataElement
 from pycocotools import mask as mask_util
 
 from mmmaskfree.formats import encode
+from mmmaskfree.formats.rle import as_text
 
 GROUND_TRUTHS = ('masks', 'boxes', 'none')
 
@@ -189,12 +190,5 @@ def _annotation(instance: dict, height: int, width: int) -> dict:
         'label': int(instance['bbox_label']),
         'bbox': [float(x) for x in instance['bbox']],
         'iscrowd': bool(instance.get('ignore_flag', 0)),
-        'mask': _as_text(mask) if mask else None,
+        'mask': as_text(mask) if mask else None,
     }
-
-
-def _as_text(mask: Mapping[str, Any]) -> dict:
-    """The RLE as JSON takes it; pycocotools writes bytes."""
-    counts = mask['counts']
-    counts = counts.decode() if isinstance(counts, bytes) else counts
-    return {'size': list(mask['size']), 'counts': counts}

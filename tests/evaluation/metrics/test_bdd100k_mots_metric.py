@@ -461,7 +461,7 @@ class TestScores:
             1, ([gt(1, OBJECT)], [pred(1, LEFT_HALF, score=0.2), pred(2, OBJECT)])
         )
         assert score([sample])['FP'] == 0
-        assert '50 pixels' in log() and '1 masks have no pixel left' in log()
+        assert '1 of 1 frames: 50 pixels' in log() and 'left out: 1\n' in log()
 
     def test_classes_in_another_order_and_some_of_them(self):
         sample = video(1, ([gt(1, OBJECT, 1)], [pred(1, OBJECT, 1)]))
