@@ -1,5 +1,7 @@
 """Video Mask2Former clip by clip, and how tracks of clips become those of videos."""
 
+import math
+import pickle
 from itertools import pairwise
 
 import pytest
@@ -319,6 +321,55 @@ class TestClipStitcher:
         assert [f.instances_id.tolist() for f in kept] == [[2, 0, 1]] * 3
         kept = stitch(*clips, max_per_video=2)
         assert [f.instances_id.tolist() for f in kept] == [[2, 0]] * 3
+
+    @pytest.mark.parametrize('size', [(5, 7), (1, 1), (3, 8)])
+    def test_masks_come_back_as_they_were(self, size):
+        """Also where their pixels do not fill whole bytes."""
+        generator = torch.Generator().manual_seed(0)
+        frames = [
+            InstanceData(
+                masks=torch.rand(6, *size, generator=generator) < 0.4,
+                bboxes=torch.rand(6, 4, generator=generator),
+                labels=torch.arange(6),
+                scores=torch.linspace(0.9, 0.2, 6),
+                instances_id=torch.arange(6),
+            )
+            for _ in range(4)
+        ]
+        for frame in frames:
+            frame.masks[2] = False
+        for found, frame in zip(stitch((0, frames)), frames, strict=True):
+            some = frame.masks.flatten(1).any(1)
+            assert not some.all()
+            for name in ('masks', 'bboxes', 'labels', 'scores', 'instances_id'):
+                assert torch.equal(found[name], frame[name][some]), name
+
+    def test_what_waits_is_small(self):
+        """Of 96 frames of 12 tracks, of which three are there at a time."""
+        size, length, overlap = (80, 100), 8, 2
+        stitcher = ClipStitcher()
+        held = {}
+        for start in range(0, 90, length - overlap):
+            there = [(start // 6 + k) % 12 for k in range(3)]
+            masks = torch.zeros(12, *size, dtype=torch.bool)
+            masks[there] = True
+            frames = [
+                InstanceData(
+                    masks=masks.clone(),
+                    bboxes=torch.zeros(12, 4),
+                    labels=torch.zeros(12, dtype=torch.long),
+                    scores=torch.full((12,), 0.5),
+                    instances_id=torch.arange(12),
+                )
+                for _ in range(length)
+            ]
+            stitcher.add(start, frames)
+            held[start + length] = len(pickle.dumps(stitcher))  # whole storages
+        pixels = math.prod(size)
+        assert held[8] > length * 12 * pixels  # the last clip is whole
+        # A frame more is three masks of bits, and what little is said of them.
+        growth = (held[92] - held[8]) / (92 - 8)
+        assert 3 * pixels / 8 < growth < 3 * pixels / 8 + 3000
 
     def test_what_is_given_is_left_as_it_was(self):
         frames = clip([(0, 4), (6, 10)], 2)

@@ -6,9 +6,12 @@ Shape legend: ``K`` tracks of a clip, ``T`` frames, ``S`` frames that two clips 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import count
 
+import numpy as np
 import torch
 from mmengine.structures import InstanceData
 from scipy.optimize import linear_sum_assignment
@@ -109,7 +112,13 @@ class ClipStitcher:
     shares with the one before; any other track of the clip begins anew. So an object
     that a clip misses, or that has no pixel in the shared frames, comes back under
     another id. Each frame takes its masks from the one clip in which it lies further
-    from the end; in the middle from the earlier. Masks wait on the CPU as booleans.
+    from the end; in the middle from the earlier.
+
+    The last clip is kept as it came, on the CPU: the next one is joined to it. Of each
+    frame of the video so far wait the tracks that have a pixel in it, with masks of one
+    bit a pixel. :meth:`finish` makes booleans of them, frame by frame, for the tracks
+    that are among the best: these, a byte a pixel, are most of the memory of a long
+    video. Whoever wants fewer sets ``score_thr`` or ``max_per_video``.
 
     Args:
         iou_thr: See :func:`match_tracks`; in (0, 1].
@@ -141,7 +150,7 @@ class ClipStitcher:
         self.score_thr = score_thr
         self.max_per_video = max_per_video
         self._clip: list[InstanceData] = []  # the last one, whole
-        self._frames: list[InstanceData] = []  # of the video so far
+        self._frames: list[_PackedFrame] = []  # of the video so far
         # id -> label and score in each clip
         self._seen: dict[int, list[tuple[int, float]]] = {}
 
@@ -178,7 +187,7 @@ class ClipStitcher:
             self._clip.append(kept)
         cut = (shared + 1) // 2
         del self._frames[start + cut :]
-        self._frames += self._clip[cut:]
+        self._frames += map(_PackedFrame.of, self._clip[cut:])
 
     def finish(self) -> list[InstanceData]:
         """The tracks of the video, frame by frame; afterwards nothing is left here.
@@ -195,21 +204,20 @@ class ClipStitcher:
         rank = {track: r for r, track in enumerate(best[: self.max_per_video])}
 
         frames, self._frames, self._clip, self._seen = self._frames, [], [], {}
-        for t, frame in enumerate(frames):  # in place: no second copy of the video
-            ids = frame.instances_id.tolist()
-            some = frame.masks.flatten(1).any(1).tolist()
-            rows = [row for row, track in enumerate(ids) if some[row] and track in rank]
+        for t, frame in enumerate(frames):  # in place: the packed one goes
+            ids = frame.ids.tolist()
+            rows = [row for row, track in enumerate(ids) if track in rank]
             rows.sort(key=lambda row: rank[ids[row]])
             labels, scores = (
                 [tracks[ids[row]][field] for row in rows] for field in (0, 1)
             )
             index = torch.tensor(rows, dtype=torch.long)
             frames[t] = InstanceData(
-                masks=frame.masks[index],
+                masks=frame.masks(index),
                 bboxes=frame.bboxes[index],
                 labels=torch.tensor(labels, dtype=torch.long),
                 scores=torch.tensor(scores, dtype=torch.float32),
-                instances_id=frame.instances_id[index],
+                instances_id=frame.ids[index],
             )
         return frames
 
@@ -234,6 +242,41 @@ class ClipStitcher:
         fresh = count(len(self._seen))
         rows = range(len(frames[0].labels))
         return [known[row] if row in known else next(fresh) for row in rows]
+
+
+@dataclass(frozen=True)
+class _PackedFrame:
+    """The tracks of a frame that have a pixel in it.
+
+    Attributes:
+        bits: (K, ceil(h * w / 8)) uint8, the masks row by row.
+        size: (h, w) px.
+        bboxes: (K, 4).
+        ids: (K,) long.
+    """
+
+    bits: np.ndarray
+    size: tuple[int, int]
+    bboxes: Tensor
+    ids: Tensor
+
+    @classmethod
+    def of(cls, frame: InstanceData) -> _PackedFrame:
+        """Of a frame of a clip on the CPU."""
+        masks = frame.masks.flatten(1)
+        some = masks.any(1)
+        return cls(
+            bits=np.packbits(masks[some].numpy(), axis=1),
+            size=tuple(frame.masks.shape[1:]),
+            bboxes=frame.bboxes[some],
+            ids=frame.instances_id[some],
+        )
+
+    def masks(self, rows: Tensor) -> Tensor:
+        """Those of some tracks: (k,) long -> (k, h, w) bool."""
+        count = math.prod(self.size)
+        flat = np.unpackbits(self.bits[rows.numpy()], axis=1, count=count)
+        return torch.from_numpy(flat.view(bool)).view(-1, *self.size)
 
 
 def _summary(seen: list[tuple[int, float]]) -> tuple[int, float]:
