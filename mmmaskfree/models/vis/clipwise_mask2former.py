@@ -133,9 +133,7 @@ class ClipwiseMask2FormerVideo(Mask2FormerVideo):
             inputs, clip = prepare(frames)
             features = self.backbone(inputs[0])
             # No name for the tracks: their masks leave the device before the next clip.
-            stitcher.add(
-                frames.start, self.track_head.predict(features, clip, rescale)
-            )
+            stitcher.add(frames.start, self.track_head.predict(features, clip, rescale))
             samples[frames.start :] = clip.video_data_samples
         for sample, tracks in zip(samples, stitcher.finish(), strict=True):
             sample.pred_track_instances = tracks
