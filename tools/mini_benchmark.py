@@ -32,6 +32,7 @@ from mmengine.device import get_device
 from pycocotools import mask as mask_utils
 
 from mmmaskfree import config_path
+from mmmaskfree.formats import areas
 from mmmaskfree.utils.env import checkout_commit, collect
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -612,7 +613,7 @@ def tubes_to_draw(
             score=sum(score for score, *_ in classes),
         )
         shown = [mask for mask in tube.segmentations if mask is not None]
-        if tube.score >= min_score and mask_utils.area(shown).any():
+        if tube.score >= min_score and areas(shown).any():
             found.append((index, tube))
     found.sort(key=lambda each: -each[1].score)
     kept: list[tuple[int, Tube]] = []

@@ -80,8 +80,9 @@ def format_only(cfg: Config) -> list[str]:
     left_out = [str(metric['type']) for metric in metrics if metric not in kept]
     if not kept:
         raise ValueError(
-            f'--format-only: {", ".join(left_out)} writes no file for a server; '
-            "mmmaskfree.YouTubeVISMetric as the config's test_evaluator does"
+            f'--format-only: {", ".join(left_out)} writes no file for a server. A '
+            'metric of test_evaluator has to take format_only and outfile_prefix, as '
+            'mmmaskfree.YouTubeVISMetric and mmmaskfree.BDD100KMOTSMetric do'
         )
     for metric in kept:
         metric.format_only = True

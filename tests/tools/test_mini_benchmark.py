@@ -190,6 +190,12 @@ def test_what_stands_for_an_object_is_drawn():
     assert bench.tubes_to_draw([frame(), frame()]) == []
 
 
+def test_a_track_of_hundreds_of_frames_is_drawn():
+    """More masks than pycocotools counts at once."""
+    drawn = bench.tubes_to_draw([frame((0, 1, 0.9, 0, 8))] * 300)
+    assert [(index, label) for index, label, _ in drawn] == [(0, 1)]
+
+
 def test_tracks_come_and_go():
     """A tracker gives a score and a class for each frame, and some frames nothing."""
     frames = [frame(), frame((7, 1, 0.9, 0, 8), (8, 2, 0.4, 12, 20))]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -347,8 +348,16 @@ def test_format_only_reaches_metrics_that_derive_from_ours():
 
 def test_format_only_without_a_metric_that_writes():
     cfg = Config(dict(work_dir='w', test_evaluator=dict(DUMP)))
-    with pytest.raises(ValueError, match='DumpTrackResults writes no file'):
+    with pytest.raises(ValueError, match='DumpTrackResults writes no file') as said:
         load_script('test').format_only(cfg)
+    # What it names as an example can do it.
+    named = re.findall(r'mmmaskfree\.\w+Metric', str(said.value))
+    assert len(named) == 2
+    for name in named:
+        cfg = Config(dict(work_dir='w', test_evaluator=dict(type=name)))
+        assert load_script('test').format_only(cfg) == []
+        (metric,) = Evaluator(cfg.test_evaluator).metrics
+        assert (metric.format_only, metric.outfile_prefix) == (True, 'w/results')
     cfg = Config(dict(work_dir='w', test_evaluator=dict(type='NoSuchMetric')))
     with pytest.raises(ValueError, match='no metric NoSuchMetric'):
         load_script('test').format_only(cfg)
