@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 import tiny
+import tiny_condinst
 import tiny_rcnn
 import torch
 import torch.distributed as dist
@@ -24,7 +25,7 @@ CLIPS = dict(
     calm={1: (3, dict.fromkeys(range(3), AWAY))},
     empty={},
 )
-# The same for a two-stage model: objects of a key and of a reference frame.
+# The same for models of MOTS: objects of a key and of a reference frame.
 PAIRS = dict(
     busy=(
         {1: tiny_rcnn.LEFT, 2: tiny_rcnn.RIGHT},
@@ -34,7 +35,7 @@ PAIRS = dict(
     empty=({}, {4: tiny_rcnn.LEFT}),
 )
 BATCHES = [('busy', 'calm'), ('busy', 'empty'), ('empty', 'empty')]
-KINDS = ('boxes', 'filled boxes', 'masks', 'RoIs')
+KINDS = ('boxes', 'filled boxes', 'masks', 'RoIs', 'CondInst')
 ROI_LOSSES = ('loss_projection', 'loss_pairwise', 'loss_temporal')
 CASES = [(kind, names) for kind in KINDS for names in BATCHES]
 
@@ -52,6 +53,8 @@ def build(kind: str):
         # All candidates: with random ones no two runs compare.
         cfg.model.detector.train_cfg.rcnn.sampler.num = 10**6
         return tiny.build_model(cfg)
+    if kind == 'CondInst':
+        return tiny.build_model(tiny_condinst.config())
     cfg = tiny.config()
     head = cfg.model.track_head
     if kind == 'masks':
@@ -69,14 +72,15 @@ def build(kind: str):
 
 
 def step(kind: str, names: tuple[str, ...], rank: int | None = None) -> dict:
-    """Losses, and gradients as the optimiser sees them; of RoIs, the mask head's.
+    """Losses, and gradients as the optimiser sees them.
 
-    mmdet's losses of boxes have a mean for each process.
+    Not what mmdet means over each process by itself: for RoIs the mask head alone is
+    compared, for CondInst all but the embedding.
     """
     model = module = build(kind)
     if rank is not None:
         model = MMDistributedDataParallel(module)
-    if kind == 'RoIs':
+    if kind in ('RoIs', 'CondInst'):
         clips = [tiny_rcnn.key_and_reference(*PAIRS[name]) for name in names]
     else:
         clips = [tiny.sample(CLIPS[name], 3, masks=kind == 'masks') for name in names]
@@ -84,6 +88,8 @@ def step(kind: str, names: tuple[str, ...], rank: int | None = None) -> dict:
     if rank is not None:
         data = {key: values[rank : rank + 1] for key, values in data.items()}
     losses = model(**module.data_preprocessor(data, training=True), mode='loss')
+    if kind == 'CondInst':
+        losses = {n: loss * ('loss_track' not in n) for n, loss in losses.items()}
     total, _ = module.parse_losses(losses)
     total.backward()
     gradients = {name: p.grad for name, p in module.named_parameters()}
