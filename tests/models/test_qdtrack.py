@@ -6,8 +6,11 @@ import torch
 from mmdet.models.trackers import QuasiDenseTracker
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
+from mmengine.runner import load_state_dict
 from mmengine.structures import InstanceData
 from tiny_rcnn import config, masks_of_detections, two_clips
+
+from mmmaskfree.compat import mends
 
 MASK_LOSSES = {'loss_projection', 'loss_pairwise', 'loss_temporal'}
 OTHER_LOSSES = {
@@ -36,6 +39,47 @@ def test_every_loss_and_every_parameter():
     assert {name for name in losses if 'loss' in name} == OTHER_LOSSES | MASK_LOSSES
     assert all(losses[name] > 0 for name in MASK_LOSSES)
     assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.fixture
+def labels_mend():
+    """Switches the mend of mmdet's labels; afterwards upstream is as it was."""
+    yield lambda on: (mends.apply if on else mends.undo)('qdtrack_labels')
+    mends.undo('qdtrack_labels')
+
+
+def test_a_step_is_mmdet_s_but_for_the_labels_that_it_zeroes(labels_mend):
+    """Ours needs no mend for that; mmdet's, mended, learns the same."""
+    cfg = config(model='qdtrack')
+    ours = tiny.build_model(cfg)
+    cfg.model.type = 'QDTrack'
+    theirs = tiny.build_model(cfg)
+    load_state_dict(theirs, ours.state_dict(), strict=True)
+
+    def step(model, *, mended):
+        labels_mend(mended)
+        torch.manual_seed(3)  # of the samplers
+        return tiny.losses_of(model, tiny.batch(two_clips()))
+
+    expected = step(theirs, mended=True)
+    for losses in (step(ours, mended=False), step(ours, mended=True)):
+        torch.testing.assert_close(losses, expected, rtol=0, atol=0)
+    assert not torch.equal(step(theirs, mended=False)['loss_cls'], expected['loss_cls'])
+
+
+def test_labels_of_the_samples_stay():
+    model = build()
+    data = model.data_preprocessor(tiny.batch(two_clips()), training=True)
+    model(**data, mode='loss')
+    for clip, labels in zip(data['data_samples'], ([1, 2], [3]), strict=True):
+        assert clip[0].gt_instances.labels.tolist() == labels
+
+
+def test_a_clip_of_another_length():
+    model = build()
+    data = model.data_preprocessor(tiny.batch([tiny.sample({}, 3)]), training=True)
+    with pytest.raises(ValueError, match=r'MaskFreeQDTrack .* not of 3 frames'):
+        model(**data, mode='loss')
 
 
 def test_all_but_the_mask_head_is_frozen():
@@ -170,6 +214,24 @@ def test_detections_keep_all_but_their_masks():
     assert {*found.keys()} == {'bboxes', 'labels', 'scores'}
     for name, value in found.items():
         assert torch.equal(value, same.pred_instances[name])
+
+
+def test_tracks_leave_the_device(monkeypatch):
+    """Frame by frame: what a test loop gets is what ``cpu`` has made."""
+    moved = []
+    cpu = InstanceData.cpu
+
+    def move(self):
+        moved.append(cpu(self))
+        return moved[-1]
+
+    monkeypatch.setattr(InstanceData, 'cpu', move)
+    tracker = MODELS.build(dict(type='mmmaskfree.QuasiDenseMaskTracker'))
+    found = track(tracker, [detected(*frame) for frame in FRAMES])
+    assert len(moved) == len(FRAMES)
+    for one, other in zip(found, moved, strict=True):
+        assert one is other
+        assert {*one.keys()} == {'bboxes', 'labels', 'scores', 'instances_id', 'masks'}
 
 
 def test_a_base_that_gives_masks_itself(monkeypatch):

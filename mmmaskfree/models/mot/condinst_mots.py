@@ -90,12 +90,8 @@ class CondInstMOTS(MaskFreeQDTrack):
         Raises:
             ValueError: The clips have not two frames.
         """
+        self._require_pairs(inputs)
         num_frames = inputs.shape[1]
-        if num_frames != 2:
-            raise ValueError(
-                'CondInstMOTS learns from clips of a key frame and a reference frame, '
-                f'not of {num_frames} frames: set num_frames=2 on ClipSample'
-            )
         features = self.detector.extract_feat(inputs.flatten(0, 1))
         frames = [frame for clip in data_samples for frame in clip.video_data_samples]
         losses, boxes = self.detector.bbox_head.loss_and_predict(
@@ -137,8 +133,8 @@ class CondInstMOTS(MaskFreeQDTrack):
             rescale: Masks and boxes at ``ori_shape``, else at ``img_shape``.
 
         Returns:
-            The sample. Each frame has ``pred_track_instances`` with ``masks``, and
-            ``pred_instances``, all detections, without: a
+            The sample. Each frame has ``pred_track_instances`` with ``masks``, on the
+            CPU, and ``pred_instances``, all detections, without: a
             :class:`QuasiDenseMaskTracker` takes them.
 
         Raises:

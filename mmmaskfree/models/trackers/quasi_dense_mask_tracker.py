@@ -23,8 +23,8 @@ class MaskCarryingMixin:
 
     The tracker sorts the detections of a frame, removes duplicates, keeps some as
     back-drops and gives ids to the others, and returns those without their masks. Here
-    the masks go with the tracks and leave the detections: those of a long video would
-    be many gigabytes.
+    the masks go with the tracks and leave the detections, and the tracks leave the
+    device: masks of a long video would be many gigabytes.
 
     Args:
         preset: ``vis`` keeps faint objects, ``mots`` those that are sure; see
@@ -53,7 +53,7 @@ class MaskCarryingMixin:
     ) -> InstanceData:
         """As the base's, with ``masks`` (K, H, W) taken from the detections.
 
-        Without masks of detections there are none of tracks.
+        Without masks of detections there are none of tracks. All is on the CPU.
 
         Raises:
             RuntimeError: A track is none of the detections.
@@ -64,7 +64,7 @@ class MaskCarryingMixin:
             if 'masks' not in tracks:
                 tracks.masks = found.masks[_rows_of(tracks, found)]
             del found.masks
-        return tracks
+        return tracks.cpu()
 
 
 def _rows_of(tracks: InstanceData, found: InstanceData) -> Tensor:
