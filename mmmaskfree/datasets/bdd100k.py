@@ -14,6 +14,7 @@ from pycocotools import mask as mask_utils
 from mmmaskfree.formats import (
     CATEGORIES,
     FormatError,
+    box_corners,
     canonical_category,
     is_ignored,
     iter_frames,
@@ -370,15 +371,12 @@ class _LabelReader(VideoReader):
         A label has a box2d or a mask, here ``rle`` if it has a pixel.
         """
         if box is not None:
-            height, width = size
-            corners = (
-                box['x1'],
-                box['y1'],
-                _end(box['x2'], width),
-                _end(box['y2'], height),
-            )
             inside = self._clip_box(
-                entry, corners, size, told=box, from_mask=rle is not None
+                entry,
+                box_corners(box, size),
+                size,
+                told=box,
+                from_mask=rle is not None,
             )
             if inside is not None or rle is None:
                 return inside
@@ -442,17 +440,6 @@ class _LabelReader(VideoReader):
                 'Check data_root and data_prefix=dict(img_path=...), or name the '
                 'videos that are there in videos=...',
             )
-
-
-def _end(last: float, side: int) -> float:
-    """Where a box ends whose last pixel is given; at most at the end of its frame.
-
-    Labels that were drawn up to the border end at the last pixel or at the border.
-
-    >>> _end(9, 20), _end(19, 20), _end(19.5, 20), _end(20, 20), _end(23, 20)
-    (10, 20, 20, 20, 23)
-    """
-    return min(last + 1, max(side, last))
 
 
 def _near(path: Path) -> str:

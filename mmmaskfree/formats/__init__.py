@@ -2,7 +2,13 @@
 
 from .bitmask import draw_bitmask, parse_bitmask
 from .coco import to_coco
-from .labels import CATEGORIES, FormatError, canonical_category, is_ignored
+from .labels import (
+    CATEGORIES,
+    FormatError,
+    box_corners,
+    canonical_category,
+    is_ignored,
+)
 from .overlaps import Overlaps, resolve_frames, resolve_labels
 from .poly2d import poly2d_to_rle, poly2ds_to_rles
 from .rle import areas, decode, encode, resolve_overlaps, share_pixels
@@ -19,6 +25,7 @@ __all__ = [
     'FormatError',
     'Overlaps',
     'areas',
+    'box_corners',
     'canonical_category',
     'decode',
     'draw_bitmask',

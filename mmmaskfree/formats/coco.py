@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pycocotools import mask as mask_utils
 
 from .bitmask import box_of
-from .labels import CATEGORIES, canonical_category, is_ignored
+from .labels import CATEGORIES, box_corners, canonical_category, is_ignored
 from .scalabel import SIZE
 
 
@@ -29,7 +29,7 @@ def to_coco(
     Returns:
         The dict: ``categories`` 1 to 8; ``videos``; ``images`` with ``file_name``
         ``<videoName>/<name>``, or ``<name>`` for stills; ``annotations`` with ``bbox``
-        [x, y, w, h] px, a pixel being 1 wide (box2d counts both its ends), unique
+        [x, y, w, h] px, a pixel being 1 wide (see `box_corners`), unique
         ``instance_id``, ``iscrowd`` 1 for what is crowd or ignored, and, but for
         ``box_only``, ``segmentation`` (RLE).
         And how many labels or tracks were changed, by the reason: ``'no pixel'``
@@ -67,18 +67,15 @@ def to_coco(
             if box is None and rle is None:
                 notes['no pixel'] += 1
                 continue
-            box = box or box_of(rle)
             category = canonical_category(label['category'])[0]
             track = name, str(label['id']), category
-            width, height = box['x2'] - box['x1'] + 1, box['y2'] - box['y1'] + 1
             annotation = {
                 'id': len(annotations) + 1,
                 'image_id': num_images,
                 'video_id': video['id'],
                 'instance_id': tracks.setdefault(track, len(tracks) + 1),
                 'category_id': categories[category],
-                'bbox': [box['x1'], box['y1'], width, height],
-                'area': width * height,
+                'bbox': box or box_of(rle),  # until the size of the frame is known
                 'iscrowd': int(is_ignored(label)),
             }
             if rle is not None and not box_only:
@@ -88,11 +85,18 @@ def to_coco(
     objects = {track[:2] for track in tracks}
     if len(tracks) > len(objects):
         notes['class changed'] = len(tracks) - len(objects)
+    size_of_video: dict[int, tuple[int, int]] = {}
     for name, own in images.items():
         own.sort(key=lambda pair: pair[0])
         height, width = sizes.get(name) or size_of(own[0][1]['file_name'])
+        size_of_video[videos[name]['id']] = height, width
         for t, (_, image) in enumerate(own):
             image |= {'frame_id': t, 'height': height, 'width': width}
+    for annotation in annotations:
+        size = size_of_video[annotation['video_id']]
+        x1, y1, x2, y2 = box_corners(annotation['bbox'], size)
+        annotation['bbox'] = [x1, y1, x2 - x1, y2 - y1]
+        annotation.setdefault('area', (x2 - x1) * (y2 - y1))
     data = {
         'categories': [{'id': i, 'name': name} for name, i in categories.items()],
         'videos': list(videos.values()),

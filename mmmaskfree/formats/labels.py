@@ -1,4 +1,6 @@
-"""What the labels of BDD100K MOTS are called, and which of them count."""
+"""What the labels of BDD100K MOTS are called, where they are, and which count."""
+
+from collections.abc import Mapping
 
 CATEGORIES = (
     'pedestrian',
@@ -73,3 +75,30 @@ def is_ignored(label: dict) -> bool:
         or attributes.get('ignored')
         or canonical_category(label['category'])[1]
     )
+
+
+def box_corners(
+    box: Mapping[str, float], size: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """A ``box2d`` as boxes are everywhere else: (x1, y1, x2, y2) px.
+
+    It counts its last pixels in, so it ends 1 px after them, but not after its frame:
+    some labels that were drawn up to the border end at the last pixel, some at the
+    border. What lies beyond the border by itself stays there.
+
+    Args:
+        box: With ``x1``, ``y1``, ``x2``, ``y2``.
+        size: (h, w) px of the frame.
+
+    >>> for last in (9, 19, 19.5, 20, 23):
+    ...     print(box_corners({'x1': 3, 'y1': 5, 'x2': last, 'y2': 7}, (40, 20)))
+    (3, 5, 10, 8)
+    (3, 5, 20, 8)
+    (3, 5, 20, 8)
+    (3, 5, 20, 8)
+    (3, 5, 23, 8)
+    """
+    height, width = size
+    x2, y2 = box['x2'], box['y2']
+    x2, y2 = min(x2 + 1, max(width, x2)), min(y2 + 1, max(height, y2))
+    return box['x1'], box['y1'], x2, y2

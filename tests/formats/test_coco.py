@@ -98,6 +98,26 @@ def test_boxes_of_half_pixels_count_both_ends():
     assert data['annotations'][0]['bbox'] == [1.5, 2.25, 3.0, 1.0]
 
 
+def test_a_box_drawn_up_to_the_border_ends_there(tmp_path):
+    """At its last pixel or at the border itself: neither is a fault of the label."""
+    boxes = [(2, 3, 29, 19), (2, 3, 30, 20), (2, 3, 29.5, 19.25)]
+    names = ('x1', 'y1', 'x2', 'y2')
+    labels = [
+        {'id': n, 'category': 'car', 'box2d': dict(zip(names, box, strict=True))}
+        for n, box in enumerate(boxes, start=1)
+    ]
+    data, _ = to_coco([frame('v', 0, *labels)], size_of=lambda name: (20, 30))
+    assert [each['bbox'] for each in data['annotations']] == [[2, 3, 28, 17]] * 3
+    assert [each['area'] for each in data['annotations']] == [28 * 17] * 3
+    assert read(data, tmp_path).problems == []
+    # What lies beyond is clipped by the reader, which says so.
+    labels[0]['box2d']['x2'] = 31
+    data, _ = to_coco([frame('v', 0, *labels)], size_of=lambda name: (20, 30))
+    assert data['annotations'][0]['bbox'] == [2, 3, 29, 17]
+    [problem] = read(data, tmp_path).problems
+    assert problem.kind == 'box-clipped'
+
+
 def test_size_is_that_of_the_masks_or_asked_for(tmp_path):
     box = {'x1': 0, 'y1': 0, 'x2': 3, 'y2': 3}
     plain = {'id': 1, 'category': 'car', 'box2d': box}
