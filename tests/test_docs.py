@@ -66,7 +66,7 @@ def anchors(page: Path) -> set[str]:
 def test_the_pages_are_there():
     names = {page.stem for page in PAGES}
     wanted = 'README CHANGELOG CONTRIBUTING method data_flow own_dataset configuration'
-    assert {*wanted.split(), 'troubleshooting'} <= names
+    assert {*wanted.split(), 'troubleshooting', 'bdd100k'} <= names
 
 
 @each_page
@@ -97,7 +97,7 @@ def test_config_names_exist(page):
     ours = {path.stem for path in (ROOT / 'configs').rglob('*.py')}
     text = re.sub(r'mm(det|track)::[\w./-]+', '', page.read_text())
     # With a digit: `mask2former_vis` is a folder, `qdtrack_labels` a mend.
-    models = 'mask2former|masktrack-rcnn|qdtrack'
+    models = 'mask2former|masktrack-rcnn|qdtrack|condinst-mots'
     names = re.findall(rf'\b(?:maskfree-)?(?:{models})_[a-z_-]*\d[\w-]*', text)
     assert {name.removesuffix('_') for name in names} <= ours
     for host, path in re.findall(r'(mmdet|mmtrack)::([\w./-]+\.py)', page.read_text()):
@@ -108,9 +108,9 @@ def test_config_names_exist(page):
 @each_page
 def test_make_targets_exist(page):
     makefile = (ROOT / 'Makefile').read_text()
-    targets = set(re.findall(r'^([a-z]+):', makefile, re.MULTILINE))
+    targets = set(re.findall(r'^([a-z-]+):', makefile, re.MULTILINE))
     assert (
-        set(re.findall(r'(?<!install )\bmake ([a-z]+)', code(page.read_text())))
+        set(re.findall(r'(?<!install )\bmake ([a-z-]+)', code(page.read_text())))
         <= targets
     )
 
@@ -411,6 +411,9 @@ def test_messages_quoted_in_troubleshooting_are_ours():
         '--amp would replace optim_wrapper.type': 'apis/cli.py',
         'predict with rescale=True': 'evaluation/metrics/frames.py',
         'the data set has no ground truth': 'evaluation/metrics/youtube_vis_metric.py',
+        'boxes and no masks': 'evaluation/metrics/bdd100k_mots_metric.py',
+        'HOTA is computed by trackeval': 'evaluation/functional/mots_hota.py',
+        'the ground truth lacks': 'evaluation/functional/mots_frames.py',
     }
     page = (ROOT / 'docs' / 'troubleshooting.md').read_text()
     for quote, file in quotes.items():

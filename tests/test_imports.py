@@ -98,6 +98,8 @@ def test_every_room_has_a_floor():
         ('mmmaskfree/ops/a.py', 'def f():\n    import numpy'),
         ('mmmaskfree/ops/a.py', 'import triton'),
         ('mmmaskfree/ops/triton/a.py', 'import mmcv.ops'),
+        ('mmmaskfree/formats/a.py', 'import torch'),
+        ('mmmaskfree/formats/a.py', 'from ..evaluation import mots_report'),
         ('mmmaskfree/registry.py', 'import mmdet'),
         ('mmmaskfree/models/losses/a.py', 'from mmmaskfree import compat'),
         ('mmmaskfree/models/losses/a.py', 'from ...apis.cli import load_config'),
@@ -120,6 +122,8 @@ def test_a_wrong_import_is_found(file, line, tmp_path):
         ('mmmaskfree/models/losses/__init__.py', 'from .a import b'),
         ('tools/a/b.py', 'from mmmaskfree.apis import cli'),
         ('mmmaskfree/compat/a.py', 'import mmtrack'),
+        ('mmmaskfree/datasets/a.py', 'from mmmaskfree.formats import encode'),
+        ('mmmaskfree/formats/a.py', 'from pycocotools import mask\nimport cv2'),
     ],
 )
 def test_a_right_import_is_let_through(file, line, tmp_path):

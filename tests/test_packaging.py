@@ -79,8 +79,12 @@ def test_wheel_says_what_it_is(wheel):
     assert not [x for x in required if 'torch' in x or 'mmcv' in x]
     extras = {x for x in metadata.splitlines() if x.startswith('Provides-Extra')}
     assert extras == {
-        f'Provides-Extra: {x}' for x in ('mim', 'mini', 'mmtrack', 'tests')
+        f'Provides-Extra: {x}' for x in ('mim', 'mini', 'mmtrack', 'mots', 'tests')
     }
+    (hota,) = [
+        x for x in required if x.startswith('Requires-Dist: trackeval') and 'mots' in x
+    ]
+    assert 'extra ==' in hota  # whoever trains needs none of it
 
 
 def test_source_distribution_builds_the_same_wheel(source, wheel, tmp_path):

@@ -7,7 +7,12 @@ import pytest
 
 PARTS = {
     'MODELS': (
+        'ClipwiseMask2FormerVideo',
+        'CondInstMOTS',
+        'MaskFreeCondInstBboxHead',
+        'MaskFreeCondInstMaskHead',
         'MaskFreeMask2FormerTrackHead',
+        'MaskFreeQDTrack',
         'MaskFreeSupervision',
         'MaskFreeTrackDataPreprocessor',
         'MaskSupervision',
@@ -15,9 +20,9 @@ PARTS = {
     ),
     'TASK_UTILS': ('BoxMaskSequenceAssigner', 'FrameBoxCost'),
     'OPTIM_WRAPPERS': ('AutocastOptimWrapper',),
-    'DATASETS': ('YouTubeVISDataset', 'OVISDataset'),
+    'DATASETS': ('BDD100KMOTSDataset', 'YouTubeVISDataset', 'OVISDataset'),
     'TRANSFORMS': ('ClipSample',),
-    'METRICS': ('YouTubeVISMetric',),
+    'METRICS': ('BDD100KMOTSMetric', 'YouTubeVISMetric'),
     'HOOKS': ('IterationSeedHook', 'MaskFreeVisualizationHook'),
 }
 SCRIPT = """

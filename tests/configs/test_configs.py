@@ -18,10 +18,12 @@ from torch.overrides import TorchFunctionMode
 PAPER = CONFIGS / 'maskfree_mask2former'
 MASKTRACK = CONFIGS / 'maskfree_masktrack_rcnn'
 QDTRACK = CONFIGS / 'maskfree_qdtrack'
+CONDINST = CONFIGS / 'maskfree_condinst_mots'
 ZOO = {
     'MaskFreeVIS': PAPER,
     'MaskFreeMaskTrackRCNN': MASKTRACK,
     'MaskFreeQDTrack': QDTRACK,
+    'MaskFreeCondInstMOTS': CONDINST,
 }
 SWIN = 'swin-l-p4-w12-384-in21k'
 
@@ -115,6 +117,7 @@ def test_the_folder_holds_these_configs():
         for stem in STEMS
         for name in (stem, f'maskfree-{stem}', f'maskfree-{stem}_no-tk')
     }
+    expected.add('maskfree-mask2former_r50_8xb2-8k_bdd100k-mots')
     assert {path.stem for path in PAPER.glob('*.py')} == expected
 
 
@@ -333,8 +336,10 @@ def test_metafiles_list_every_config():
         assert (CONFIGS.parent / model.config).stem == name
         assert (CONFIGS.parent / model.config).parent == ZOO[model.in_collection]
         assert (CONFIGS.parent / model.config).is_file()
-        # None was trained here: no weights, and no number but the paper's.
+        # None was trained here: no weights, and no number but the paper's, which has
+        # none of these models on BDD100K.
         assert model.weights is None
+        assert not (model.results and 'bdd100k' in name)
         for result in model.results or ():
             assert set(result.metrics) == {'Paper AP'}
     assert {collection.name for collection in index.collections} == ZOO.keys()
@@ -468,8 +473,8 @@ def test_qdtrack_of_mmtrack_is_the_host_s_but_for_masks_and_schedule(data):
 
 
 def two_stage() -> list[Path]:
-    """Configs of MaskTrack R-CNN and QDTrack."""
-    return [*MASKTRACK.glob('*.py'), *QDTRACK.glob('*.py')]
+    """Configs of MaskTrack R-CNN and QDTrack for YouTube-VIS."""
+    return [*MASKTRACK.glob('*_youtubevis*.py'), *QDTRACK.glob('*_youtubevis*.py')]
 
 
 def of_mmtrack(path: Path) -> bool:
