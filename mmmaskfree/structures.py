@@ -10,8 +10,11 @@ Data set -> transforms (one dict per video, mmdet's layout)
     ``images``          list of ``video_length`` dicts, one per frame:
         ``img_id`` int, unique in the file; ``img_path`` str; ``file_name`` str;
         ``height``, ``width`` int px; ``frame_id`` int from 0; ``video_id`` int;
+        ``frame_index`` int or None: of BDD100K, the file's own number of the frame;
         ``instances``   list of dicts, one per object that is visible:
-            ``bbox``         [x1, y1, x2, y2] float px, inside the image, area > 0
+            ``bbox``         [x1, y1, x2, y2] float px, inside the image, area > 0;
+                             in test mode zeros for an object of BDD100K that has
+                             no box and a mask without a pixel
             ``bbox_label``   int in 0..num_classes-1
             ``instance_id``  int >= 1, unique over the file: names the track
             ``ignore_flag``  0, or 1 for a crowd or another region to be ignored:
@@ -28,7 +31,8 @@ Transforms -> data preprocessor (``PackTrackInputs``)
         ``gt_instances.bboxes (N, 4)`` xyxy px, ``.labels (N,)`` long,
         ``.instances_ids (N,)``; ``.masks`` only for a supervised twin;
         metainfo ``img_shape`` (h, w) px without padding, ``ori_shape``,
-        ``img_path``, ``frame_id``, ``video_id``, ``ori_video_length``,
+        ``img_path``, ``frame_id``, ``video_id``, ``ori_video_length``, with
+        ``meta_keys=('frame_index',)`` that of the data set,
         ``instances`` (the frame's, as above);
         ``ignored_instances`` with the same fields: the objects whose
         ``ignore_flag`` is 1, moved by each transform like the others. They are no

@@ -43,6 +43,9 @@ _NO_MASK = (
     'Add the mask, write null for the box, or learn from boxes (load_masks=False)'
 )
 
+# How many faults an error lists.
+_LISTED = 20
+
 # What each mendable problem says when it is counted in the log.
 MENDED = {
     'box-clipped': 'boxes reach outside their image and were clipped to it',
@@ -53,6 +56,8 @@ MENDED = {
     'these objects as not visible in that frame',
     'mask-empty': 'boxes have a mask without a pixel, which counts as none: '
     'evaluation takes these objects as not visible in that frame',
+    'mask-hidden': 'objects have a mask without a pixel: evaluation counts them as '
+    'objects that no prediction matches',
     'category-skipped': 'annotations have a category outside the classes and '
     'were skipped',
     'track-category': 'objects have another class than their track had before: each '
@@ -95,7 +100,8 @@ class Problem:
 class AnnotationError(ValueError):
     """An annotation file cannot be used.
 
-    The message is the first fatal problem and the number of the others.
+    The message has a line for each of the first 20 fatal problems, and the number of
+    the others.
 
     Attributes:
         problems: All fatal problems of the file.
@@ -106,18 +112,12 @@ class AnnotationError(ValueError):
     problems: Sequence[Problem] = ()
 
     @classmethod
-    def of(
-        cls,
-        problems: Sequence[Problem],
-        checker: str = 'tools/dataset_converters/verify_dataset.py',
-    ) -> 'AnnotationError':
-        """The error that fatal problems, one or more, make; what lists all of them."""
-        message = str(problems[0])
-        if len(problems) > 1:
-            message += (
-                f' ({len(problems) - 1} more errors; {checker} lists all of them.)'
-            )
-        error = cls(message)
+    def of(cls, problems: Sequence[Problem]) -> 'AnnotationError':
+        """The error that fatal problems, one or more, make."""
+        lines = [str(problem) for problem in problems[:_LISTED]]
+        if len(problems) > _LISTED:
+            lines.append(f'and {len(problems) - _LISTED} more errors')
+        error = cls('\n'.join(lines))
         error.problems = tuple(problems)
         return error
 
@@ -441,7 +441,7 @@ class _JsonReader(VideoReader):
                     for key in ('segmentations', 'segmentation', 'areas', 'area'):
                         annotation.pop(key, None)
         else:
-            self.sound = sound_texts(_texts_of(annotations))
+            self.sound = sound_texts(_masks_of(annotations))
         self._read_categories(self._list(data, 'categories'))
         raw_videos = self._list(data, 'videos')
         if not raw_videos and not self.result.errors:
@@ -1077,17 +1077,13 @@ def _check_polygons(polygons: list, size: tuple[int, int]) -> None:
                 )
 
 
-def _texts_of(annotations: list) -> Iterator[str]:
-    """The compressed RLE of a file, of either layout."""
+def _masks_of(annotations: list) -> Iterator[Any]:
+    """What stands for the masks of a file, of either layout."""
     for annotation in annotations:
-        if not isinstance(annotation, dict):
-            continue
-        masks = annotation.get('segmentations')
-        masks = masks if isinstance(masks, list) else []
-        for mask in (*masks, annotation.get('segmentation')):
-            counts = mask.get('counts') if isinstance(mask, dict) else None
-            if isinstance(counts, str) and counts:
-                yield counts
+        if isinstance(annotation, dict):
+            masks = annotation.get('segmentations')
+            yield from masks if isinstance(masks, list) else ()
+            yield annotation.get('segmentation')
 
 
 def _near_files(path: str, most: int = 3) -> list[str]:

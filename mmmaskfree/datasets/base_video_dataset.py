@@ -1,7 +1,7 @@
 """Videos whose objects are known by boxes and track ids."""
 
 import logging
-from typing import Any, ClassVar
+from typing import Any
 
 from mmdet.datasets import BaseVideoDataset
 from mmengine.logging import print_log
@@ -58,9 +58,6 @@ class BoxVideoDataset(BaseVideoDataset):
             image, for instance) is, and is counted in the log.
     """
 
-    # What lists every fault of a file.
-    CHECKER: ClassVar[str] = 'tools/dataset_converters/verify_dataset.py'
-
     def __init__(
         self,
         *args: Any,
@@ -84,7 +81,7 @@ class BoxVideoDataset(BaseVideoDataset):
         in_training = 'require' if self.load_masks else 'drop'
         found = self.read('keep' if self.test_mode else in_training)
         if found.errors:
-            raise AnnotationError.of(found.errors, self.CHECKER)
+            raise AnnotationError.of(found.errors)
         for line in found.mended():
             print_log(line, 'current', logging.WARNING)
         self._metainfo['classes'] = found.classes

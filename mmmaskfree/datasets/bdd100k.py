@@ -4,7 +4,7 @@ import difflib
 import logging
 import os.path
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,20 +13,19 @@ from pycocotools import mask as mask_utils
 
 from mmmaskfree.formats import (
     CATEGORIES,
+    FRAME_SIZE,
     FormatError,
     box_corners,
     canonical_category,
+    frames_of_images,
     is_ignored,
     iter_frames,
 )
 from mmmaskfree.registry import DATASETS
 
-from .annotations import MaskUse, VideoAnnotations, VideoReader, mask_box
+from .annotations import MaskUse, Problem, VideoAnnotations, VideoReader, mask_box
 from .base_video_dataset import BoxVideoDataset
 from .transforms import FrameError, load_frame
-
-FRAME_SIZE = (720, 1280)
-"""(height, width) px of the frames of BDD100K."""
 
 # Seconds between two words on how far the reading is.
 _PATIENCE = 10
@@ -38,14 +37,17 @@ class BDD100KMOTSDataset(BoxVideoDataset):
 
     ``ann_file`` is a folder of JSON files (one per video: box2d, rle or poly2d), one
     JSON file, or a folder of bitmasks, as in ``labels/``; ``data_prefix`` names the
-    folder that holds ``<video>/<frame>.jpg``. Images of ins_seg, which are no part of
-    a video, lie in that folder itself and are clips of one frame.
+    folder that holds ``<video>/<frame>.jpg``. In ``test_mode`` there may be no labels:
+    without an ``ann_file`` the frames are those of that folder. Images of ins_seg,
+    which are no part of a video, lie in that folder itself and are clips of one frame.
 
     Boxes in the files are inclusive, ours are not: x2 and y2 grow by 1 px, as far as
     the frame goes. A label without a box has that of its mask. Training needs no
     mask, and keeps none. Crowds, labels that are ``ignored``, and the distractors
     ('other person', 'other vehicle', 'trailer') are of their class with
-    ``ignore_flag=1``. An object whose class changes is a track for each class.
+    ``ignore_flag=1``. An object whose class changes is a track for each class. In
+    ``test_mode`` an object whose mask has no pixel stays, with that mask and, if it
+    has no box, one of zeros: the official evaluation counts it as missed.
 
     ``metainfo`` is that of `BoxVideoDataset`, with the 8 classes in the order of their
     ids.
@@ -69,7 +71,6 @@ class BDD100KMOTSDataset(BoxVideoDataset):
     """
 
     METAINFO: ClassVar[dict] = {'classes': CATEGORIES}
-    CHECKER: ClassVar[str] = 'tools/dataset_converters/bdd100k.py to-coco --check'
 
     def __init__(
         self,
@@ -128,7 +129,8 @@ def read_bdd100k(
     Frame by frame, so that the raw labels of no more than a file are in memory.
 
     Args:
-        ann_file: See `BDD100KMOTSDataset`, as for all that is not said here.
+        ann_file: See `BDD100KMOTSDataset`, as for all that is not said here. An empty
+            one is for frames without labels, with ``masks='keep'`` alone.
         classes: Names of the classes in label order.
         img_prefix: Folder that the frames lie in.
         masks: ``'drop'``, ``'keep'`` or ``'require'`` as in `read_annotations`.
@@ -183,13 +185,16 @@ class _LabelReader(VideoReader):
         skip_unknown_categories: bool,
         frame_size: tuple[int, int] | None,
     ) -> None:
-        super().__init__(ann_file, img_prefix, masks, skip_unknown_categories)
+        super().__init__(
+            ann_file or img_prefix, img_prefix, masks, skip_unknown_categories
+        )
+        self.labelled = bool(ann_file)
         self.classes = classes
         self.labels = {name: label for label, name in enumerate(classes)}
         self.frame_size = frame_size
         self.sizes: dict[str, tuple[int, int] | None] = {}  # of each video
         # video -> (frameIndex, file name, objects) of each frame
-        self.frames: dict[str, list[tuple[int, str, list[dict]]]] = {}
+        self.frames: dict[str, list[tuple[int | None, str, list[dict]]]] = {}
         self.known: dict[tuple[str, str], str] = {}  # (video, id) -> its first class
         self.num_labels = 0
 
@@ -200,39 +205,60 @@ class _LabelReader(VideoReader):
         on_file: Callable[[int, int], object] | None,
     ) -> None:
         """Reads the labels of all videos, or of the chosen ones."""
+        if not self.labelled and self.masks != 'keep':
+            self._error(
+                'missing-file',
+                '',
+                'no ann_file is given, and training learns from labels',
+                'Set ann_file. Only test_mode=True does without',
+            )
+            return
+        faults: list[FormatError] = []
+        try:
+            for frame in self._raw_frames(chosen, workers, on_file, faults):
+                if chosen is None or frame['videoName'] in chosen:
+                    self._read_frame(frame)
+        except FileNotFoundError:
+            near = _near(Path(self.file))
+            settings = 'ann_file' if self.labelled else 'data_prefix=dict(img_path=...)'
+            self._error(
+                'missing-file',
+                '',
+                'there is no such file or folder',
+                f'Did you mean {near}?' if near else f'Check data_root and {settings}',
+            )
+        except FormatError as fault:
+            faults.append(fault)
+        self.result.problems += [
+            Problem(fault.file, fault.place, fault.what, fault.mend, 'format', True)
+            for fault in faults
+        ]
+
+    def _raw_frames(
+        self,
+        chosen: frozenset[str] | None,
+        workers: int,
+        on_file: Callable[[int, int], object] | None,
+        faults: list[FormatError],
+    ) -> Iterable[dict]:
+        """FRAMEs as they stand in the files, maybe more than the chosen ones."""
         path = Path(self.file)
+        if not self.labelled:
+            yield from frames_of_images(path)
+            return
         paths = [path]
         if chosen:
             own = [path / f'{name}.json' for name in sorted(chosen)]
             if all(map(Path.is_file, own)):  # the others need not be read
                 paths, workers, on_file = own, 1, None
-        faults: list[FormatError] = []
-        try:
-            for part in paths:
-                for frame in iter_frames(
-                    part,
-                    size=self.frame_size,
-                    workers=workers,
-                    on_file=on_file,
-                    errors=faults,
-                ):
-                    if chosen is None or frame['videoName'] in chosen:
-                        self._read_frame(frame)
-        except FileNotFoundError:
-            near = _near(path)
-            self._error(
-                'missing-file',
-                '',
-                'there is no such file or folder',
-                f'Did you mean {near}?' if near else 'Check data_root and ann_file',
+        for part in paths:
+            yield from iter_frames(
+                part,
+                size=self.frame_size,
+                workers=workers,
+                on_file=on_file,
+                errors=faults,
             )
-        except FormatError as fault:
-            faults.append(fault)
-        for fault in faults:
-            # 'path: place: what. mend'
-            what, _, mend = str(fault).rpartition('. ')
-            what = what.removeprefix(str(path)).lstrip('/\\: ')
-            self._error('format', '', what, mend)
 
     def finish(
         self, chosen: frozenset[str] | None, check_images: bool
@@ -279,7 +305,7 @@ class _LabelReader(VideoReader):
         is_still = number is None and Path(name).stem == video
         file_name = name if is_still else os.path.join(video, name)
         objects: list[dict] = []
-        self.frames.setdefault(video, []).append((number or 0, file_name, objects))
+        self.frames.setdefault(video, []).append((number, file_name, objects))
         labels = raw['labels'] or []
         self.num_labels += len(labels)
         if video not in self.sizes:
@@ -338,8 +364,24 @@ class _LabelReader(VideoReader):
         masked = rle is not None
         if masked and not mask_utils.area(rle):
             rle = None
-        corners = self._corners(entry, size, label.get('box2d'), rle)
+        box = label.get('box2d')
+        corners = self._corners(entry, size, box, rle)
+        if self.masks == 'keep' and masked and rle is None:
+            self._mended(
+                'mask-hidden',
+                entry,
+                'has a mask without a pixel',
+                'It counts as an object that no prediction matches',
+            )
+            rle, corners = label['rle'], corners or [0.0, 0.0, 0.0, 0.0]
         if corners is None:
+            if box is None:
+                self._mended(
+                    'label-empty',
+                    entry,
+                    'has no box2d, and a mask without a pixel',
+                    'Dropped: it is not to be seen',
+                )
             return
         own = frame['video'], str(label['id'])
         if self.known.setdefault(own, category) != category:
@@ -366,9 +408,13 @@ class _LabelReader(VideoReader):
         box: dict | None,
         rle: dict | None,
     ) -> list[float] | None:
-        """The box of a label xyxy px; None where it has none, which is told.
+        """The box of a label xyxy px, None where it has none.
 
-        A label has a box2d or a mask, here ``rle`` if it has a pixel.
+        Args:
+            entry: Where it stands.
+            size: ``(height, width)`` of the frame.
+            box: Its box2d; one that cannot be used is told.
+            rle: Its mask if that has a pixel.
         """
         if box is not None:
             inside = self._clip_box(
@@ -380,15 +426,7 @@ class _LabelReader(VideoReader):
             )
             if inside is not None or rle is None:
                 return inside
-        if rle is not None:
-            return mask_box(rle)
-        self._mended(
-            'label-empty',
-            entry,
-            'has no box2d, and a mask without a pixel',
-            'Dropped: it is not to be seen',
-        )
-        return None
+        return None if rle is None else mask_box(rle)
 
     # The whole ---------------------------------------------------------------
 
@@ -402,20 +440,22 @@ class _LabelReader(VideoReader):
             mend = 'Give labels with frames, and videos=... some names'
             self._error('no-video', '', 'there is no frame', mend)
 
-    def _make_video(self, name: str, frames: list[tuple[int, str, list[dict]]]) -> None:
+    def _make_video(
+        self, name: str, frames: list[tuple[int | None, str, list[dict]]]
+    ) -> None:
         size = self.sizes[name]
         if size is None:
             self.faulty_videos.add(name)
             return
-        frames.sort(key=lambda frame: frame[0])
+        frames.sort(key=lambda frame: frame[0] or 0)
         height, width = size
         names = [(0, file_name, width, height) for _, file_name, _ in frames]
         self._add_video(f'video {name}', name, names)
         if name in self.videos:
-            for image, (_, _, objects) in zip(
+            for image, (number, _, objects) in zip(
                 self.videos[name]['images'], frames, strict=True
             ):
-                image['instances'] = objects
+                image.update(frame_index=number, instances=objects)
 
     def _check_images(self) -> None:
         """Every frame has its file."""

@@ -13,6 +13,9 @@ from .overlaps import Overlaps, resolve_frames, resolve_labels
 from .poly2d import poly2d_to_rle, poly2ds_to_rles
 from .rle import areas, decode, encode, resolve_overlaps, share_pixels
 from .scalabel import (
+    FRAME_SIZE,
+    frame_indices,
+    frames_of_images,
     group_by_video,
     iter_frames,
     read_frames,
@@ -22,6 +25,7 @@ from .scalabel import (
 
 __all__ = [
     'CATEGORIES',
+    'FRAME_SIZE',
     'FormatError',
     'Overlaps',
     'areas',
@@ -30,6 +34,8 @@ __all__ = [
     'decode',
     'draw_bitmask',
     'encode',
+    'frame_indices',
+    'frames_of_images',
     'group_by_video',
     'is_ignored',
     'iter_frames',

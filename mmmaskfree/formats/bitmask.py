@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from .labels import CATEGORIES, canonical_category
+from .labels import CATEGORIES, FormatError, canonical_category, is_number
 from .rle import decode, encode_regions
 
 MAX_ID = 2**16 - 1
@@ -31,7 +31,7 @@ def parse_bitmask(image: np.ndarray) -> list[dict]:
         ``box2d`` (inclusive corners, px) and ``rle``.
 
     Raises:
-        ValueError: The array is not such a picture, or an object has an unknown
+        FormatError: The array is not such a picture, or an object has an unknown
             category, no id, or two categories or attributes.
 
     >>> image = np.zeros((2, 3, 4), np.uint8)
@@ -41,10 +41,11 @@ def parse_bitmask(image: np.ndarray) -> list[dict]:
     ('260', 'car', {'x1': 1.0, 'y1': 0.0, 'x2': 2.0, 'y2': 0.0})
     """
     if image.ndim != 3 or image.shape[2] != 4 or image.dtype != np.uint8:
-        raise ValueError(
-            f'it is no RGBA picture of 8 bits, but {image.dtype} of the shape '
-            f'{image.shape}. Colormaps and pictures of 3 channels hold no ids: '
-            'give the folder called bitmasks'
+        raise FormatError(
+            f'is no RGBA picture of 8 bits, but {image.dtype} of the shape '
+            f'{image.shape}',
+            'Colormaps and pictures of 3 channels hold no ids: give the folder called '
+            'bitmasks',
         )
     colors = np.ascontiguousarray(image).view('>u4')[..., 0]  # (h, w), RGBA
 
@@ -54,23 +55,24 @@ def parse_bitmask(image: np.ndarray) -> list[dict]:
         if category_id == 0 and number == 0:
             continue
         if not 1 <= category_id <= len(CATEGORIES):
-            raise ValueError(
-                f'label {number} has the category id {category_id}. It is 1 to '
-                f'{len(CATEGORIES)} (R)'
+            raise FormatError(
+                f'label {number} has the category id {category_id}',
+                f'It is 1 to {len(CATEGORIES)} (R)',
             )
         if number == 0:
-            raise ValueError(
+            raise FormatError(
                 f'{mask_utils.area(rle)} pixels have the category id '
-                f'{category_id} and the object id 0. Object ids start at 1 (B, A)'
+                f'{category_id} and the object id 0',
+                'Object ids start at 1 (B, A)',
             )
         if number in labels:
-            raise ValueError(
-                f'label {number} has pixels of two categories or attributes. The ids '
-                'of a frame are unique: give each object one of its own'
+            raise FormatError(
+                f'label {number} has pixels of two categories or attributes',
+                'The ids of a frame are unique: give each object one of its own',
             )
         if flags > 15:
-            raise ValueError(
-                f'label {number} has the attributes {flags}. They are 4 bits (G)'
+            raise FormatError(
+                f'label {number} has the attributes {flags}', 'They are 4 bits (G)'
             )
         labels[number] = {
             'id': str(number),
@@ -95,7 +97,7 @@ def draw_bitmask(labels: Sequence[dict], size: tuple[int, int]) -> np.ndarray:
         (h, w, 4) uint8 RGBA.
 
     Raises:
-        ValueError: Masks share pixels or have another size, an id is used twice or
+        FormatError: Masks share pixels or have another size, an id is used twice or
             is not 1 to 65535, or a category is unknown.
     """
     colors = np.zeros(size[::-1], '>u4')  # (w, h) RGBA: RLE goes by columns
@@ -103,21 +105,24 @@ def draw_bitmask(labels: Sequence[dict], size: tuple[int, int]) -> np.ndarray:
     for label in labels:
         number = bitmask_id(label['id'])
         if number in seen:
-            raise ValueError(
-                f'the id {number} is used twice. The ids of a frame are unique'
+            raise FormatError(
+                f'the id {number} is used twice',
+                'The ids of a frame are unique in a bitmask: number the objects of '
+                'each class apart',
             )
         seen.add(number)
         if tuple(label['rle']['size']) != tuple(size):
-            raise ValueError(
+            raise FormatError(
                 f'label {number} has a mask of {label["rle"]["size"]}, the frame is '
-                f'{list(size)} (height, width)'
+                f'{list(size)} (height, width)',
+                'Give it a mask in the size of its frame',
             )
         x, _, w, _ = map(int, mask_utils.toBbox(label['rle']))
         mask, shown = decode(label['rle']).T[x : x + w], colors[x : x + w]
         if (shown[mask] != 0).any():
-            raise ValueError(
-                f'label {number} shares pixels with an earlier one. Give each pixel '
-                'to one label (resolve_overlaps)'
+            raise FormatError(
+                f'label {number} shares pixels with an earlier one',
+                'Give each pixel to one label (resolve_overlaps)',
             )
         category, ignored = canonical_category(label['category'])
         attributes = label.get('attributes') or {}
@@ -132,13 +137,14 @@ def bitmask_id(value: str | int) -> int:
     """An object id as a bitmask holds it.
 
     Raises:
-        ValueError: It is not a number from 1 to 65535.
+        FormatError: It is not a number from 1 to 65535.
     """
     text = str(value)
-    if not (text.isdecimal() and text.isascii() and 1 <= int(text) <= MAX_ID):
-        raise ValueError(
+    if not (is_number(text) and 1 <= int(text) <= MAX_ID):
+        raise FormatError(
             f'the id {value!r} cannot be written: a bitmask holds numbers from 1 to '
-            f'{MAX_ID}. Number the objects of each video anew'
+            f'{MAX_ID}',
+            'Number the objects of each video anew',
         )
     return int(text)
 

@@ -7,14 +7,14 @@ from pycocotools import mask as mask_utils
 
 from .bitmask import box_of
 from .labels import CATEGORIES, box_corners, canonical_category, is_ignored
-from .scalabel import SIZE
+from .scalabel import FRAME_SIZE
 
 
 def to_coco(
     frames: Iterable[dict],
     *,
     box_only: bool = False,
-    size_of: Callable[[str], tuple[int, int]] = lambda file_name: SIZE,
+    size_of: Callable[[str], tuple[int, int]] = lambda file_name: FRAME_SIZE,
 ) -> tuple[dict, Counter]:
     """Frames as a CocoVID dict.
 

@@ -1,6 +1,7 @@
 """What the labels of BDD100K MOTS are called, where they are, and which count."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 CATEGORIES = (
     'pedestrian',
@@ -34,7 +35,39 @@ _CANONICAL = {
 
 
 class FormatError(ValueError):
-    """A file that is not as the format says; the message names it and the mend."""
+    """A file that is not as the format says.
+
+    Its text is ``file: place: what. mend``, without what is not known.
+
+    Attributes:
+        what: What is wrong.
+        mend: What to do about it.
+        place: Where in the file: frame, label.
+        file: Path of the file; of frames that were not read from one, which side
+            of an evaluation they are.
+    """
+
+    def __init__(
+        self, what: str, mend: str, *, place: str = '', file: str | Path = ''
+    ) -> None:
+        super().__init__(what, mend)
+        self.what = what
+        self.mend = mend
+        self.place = place
+        self.file = str(file)
+
+    def __str__(self) -> str:
+        where = ': '.join(filter(None, (self.file, self.place, self.what)))
+        return f'{where}. {self.mend}'
+
+
+def is_number(text: str) -> bool:
+    """Whether it is a whole number >= 0 in digits that ``int`` and all others read.
+
+    >>> is_number('07'), is_number('\u00b2'), is_number('\u0663'), is_number('-1')
+    (True, False, False, False)
+    """
+    return text.isascii() and text.isdecimal()
 
 
 def canonical_category(name: str) -> tuple[str, bool]:
@@ -59,7 +92,8 @@ def canonical_category(name: str) -> tuple[str, bool]:
         return _CANONICAL[name]
     except (KeyError, TypeError):
         raise FormatError(
-            f'the category {name!r} is unknown. Give it one of {", ".join(_CANONICAL)}'
+            f'the category {name!r} is unknown',
+            f'Give it one of {", ".join(_CANONICAL)}',
         ) from None
 
 

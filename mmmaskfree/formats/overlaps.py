@@ -1,6 +1,8 @@
 """Labels that share no pixel, as a submission has to have them."""
 
+import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from .labels import FormatError
@@ -34,30 +36,43 @@ class Overlaps(NamedTuple):
         )
 
 
-def resolve_labels(labels: Sequence[dict], where: str) -> tuple[list[dict], int]:
+def resolve_labels(
+    labels: Sequence[dict], place: str, file: str | Path = ''
+) -> tuple[list[dict], int]:
     """Give each pixel of a frame to the label with the highest score.
 
     Args:
         labels: Of one frame, with ``rle`` and ``score``.
-        where: Which frame, for messages.
+        place: Which frame, for messages.
+        file: Where it stands, for messages.
 
     Returns:
         The labels without those that have no pixel left, and how many pixels were
         taken from one for another. A ``box2d`` stays where the mask did.
 
     Raises:
-        FormatError: A label has no mask, or pixels are shared and it has no score.
+        FormatError: A label has no mask, or pixels are shared and its score is no
+            finite number.
     """
     for label in labels:
         if label.get('rle') is None:
-            raise FormatError(f'{where}: label {label.get("id")} has no mask (rle)')
+            raise FormatError(
+                "has no mask ('rle')",
+                'Give it its mask, or leave the label out',
+                place=f'{place}, label {label.get("id")}',
+                file=file,
+            )
     labels, removed = list(labels), 0
     if share_pixels([label['rle'] for label in labels]):
         for label in labels:
-            if label.get('score') is None:
+            score = label.get('score')
+            if score is None or not math.isfinite(score):
+                what = 'has no score' if score is None else f'its score is {score}'
                 raise FormatError(
-                    f'{where}: masks share pixels, which go by score, and label '
-                    f'{label.get("id")} has no score'
+                    f'{what}, and masks of its frame share pixels, which go by score',
+                    'Give it a number',
+                    place=f'{place}, label {label.get("id")}',
+                    file=file,
                 )
         rles, removed = resolve_overlaps(
             [label['rle'] for label in labels], [label['score'] for label in labels]
@@ -70,24 +85,26 @@ def resolve_labels(labels: Sequence[dict], where: str) -> tuple[list[dict], int]
     return [label for label, any_ in zip(labels, seen, strict=True) if any_], removed
 
 
-def resolve_frames(frames: Iterable[dict], source: str) -> tuple[list[dict], Overlaps]:
+def resolve_frames(
+    frames: Iterable[dict], file: str | Path
+) -> tuple[list[dict], Overlaps]:
     """:func:`resolve_labels` frame by frame.
 
     Args:
         frames: With labels as it takes them, or None for none.
-        source: Where they come from, for messages.
+        file: Where they come from, for messages.
 
     Returns:
         The frames, none of whose ``labels`` is None, and what that took.
 
     Raises:
-        FormatError: See :func:`resolve_labels`; the message names source and frame.
+        FormatError: See :func:`resolve_labels`; the message names file and frame.
     """
     resolved, touched, pixels, covered = [], 0, 0, 0
     for frame in frames:
         labels = frame['labels'] or []
-        where = f'{source}: video {frame["videoName"]}, frame {frame["name"]}'
-        kept, removed = resolve_labels(labels, where)
+        place = f'video {frame["videoName"]}, frame {frame["name"]}'
+        kept, removed = resolve_labels(labels, place, file)
         resolved.append({**frame, 'labels': kept})
         touched += removed > 0
         pixels += removed

@@ -212,19 +212,20 @@ def compress(
     return from_runs(runs, (height, width))
 
 
-def sound_texts(texts: Iterable[str], together: int = 128) -> dict[str, int]:
-    """Those that need no second look -> the pixels of their frame.
+def sound_texts(rles: Iterable[Any], together: int = 128) -> dict[str, int]:
+    """The ``counts`` that need no second look -> the pixels of their frame.
 
     They have pixels in the mask and no run of no length but the first. Files have
     hundreds of thousands of them, so many are looked at together; where one of
     them is broken none is called sound.
 
     Args:
-        texts: The ``counts`` of compressed RLE, none of them empty.
+        rles: What stands in a file for masks; all but compressed RLE is passed over.
         together: How many are looked at at once.
     """
     sound = {}
-    texts = iter(texts)
+    counts = (rle.get('counts') for rle in rles if isinstance(rle, dict))
+    texts = (text for text in counts if isinstance(text, str) and text)
     while some := list(islice(texts, together)):
         try:
             runs, numbers = _runs_of_texts(some)

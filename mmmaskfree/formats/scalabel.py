@@ -12,10 +12,11 @@ import math
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
+from itertools import groupby, pairwise
+from pathlib import Path, PurePath
 from reprlib import repr as _short
 from typing import Any
 
@@ -25,27 +26,16 @@ import numpy as np
 from ..utils.files import whole_file
 from ..utils.processes import ProcessPool
 from .bitmask import draw_bitmask, parse_bitmask
-from .labels import CATEGORIES, FormatError, canonical_category, is_ignored
+from .labels import FormatError, canonical_category
 from .poly2d import poly2ds_to_rles
 from .rle import compress, sound_texts
 
-__all__ = [
-    'CATEGORIES',
-    'FormatError',
-    'canonical_category',
-    'group_by_video',
-    'is_ignored',
-    'iter_frames',
-    'read_frames',
-    'write_bitmasks',
-    'write_frames',
-]
-
-SIZE = (720, 1280)
+FRAME_SIZE = (720, 1280)
 """(h, w) px of the frames of BDD100K."""
 
 _PNG_END = b'IEND\xaeB`\x82'
-_NUMBERED = re.compile(r'-(\d{7})$')
+_NUMBERED = re.compile('-([0-9]{7})$')
+_IMAGES = {'.jpg', '.jpeg', '.png'}
 
 
 def read_frames(
@@ -112,8 +102,10 @@ def iter_frames(
                 if key in seen:
                     faults.append(
                         FormatError(
-                            f'{path}: frame {key[1]} of video {key[0]} is there twice. '
-                            'Leave one of them'
+                            'is there twice',
+                            'Leave one of them',
+                            place=f'video {key[0]}, frame {key[1]}',
+                            file=path,
                         )
                     )
                 seen.add(key)
@@ -156,7 +148,7 @@ def write_bitmasks(
     frames: Iterable[dict],
     folder: str | Path,
     *,
-    size: tuple[int, int] | None = None,
+    size: tuple[int, int] | Mapping[str, tuple[int, int]] | None = None,
     workers: int = 1,
     on_file: Callable[[int, int], object] | None = None,
 ) -> None:
@@ -166,8 +158,8 @@ def write_bitmasks(
         frames: Their labels have ``rle`` and share no pixel. A still, whose video has
             its name, is written without a folder for its video.
         folder: Where to; it is not there yet, or empty.
-        size: (h, w) px of the frames. By default that of the video's masks, or
-            (720, 1280) where it has none.
+        size: (h, w) px of the frames, or that of each video by its name. By default
+            that of the video's masks, or (720, 1280) where it has none.
         workers: Processes that write.
         on_file: Called with the number of files done and that of all, after each.
 
@@ -188,7 +180,8 @@ def write_bitmasks(
             for frame in own
             for label in frame['labels'] or ()
         )
-        own_size = size or next(sizes, SIZE)
+        told = size[video] if isinstance(size, Mapping) else size
+        own_size = told or next(sizes, FRAME_SIZE)
         for frame in own:
             stem = Path(frame['name']).stem
             for name in (video, frame['name']):
@@ -216,10 +209,9 @@ def _write_bitmask(job: tuple[Path, dict, tuple[int, int]]) -> None:
     path, frame, size = job
     try:
         image = draw_bitmask(frame['labels'] or [], size)
-    except ValueError as error:
-        raise FormatError(
-            f'video {frame["videoName"]}, frame {frame["name"]}: {error}'
-        ) from None
+    except FormatError as error:
+        error.place = f'video {frame["videoName"]}, frame {frame["name"]}'
+        raise
     write_rgba(path, image)
 
 
@@ -238,10 +230,67 @@ def group_by_video(frames: Iterable[dict]) -> dict[str, list[dict]]:
     return videos
 
 
+def frame_indices(names: Sequence[str]) -> list[int]:
+    """The ``frameIndex`` of each frame of a video that nothing but its files tells.
+
+    Args:
+        names: Of the frames, in order, with or without a suffix.
+
+    Returns:
+        What the names say as BDD100K has them, ``<video>-<frameIndex + 1>.jpg``; where
+        not every one of them does, or not in that order, the place in the video.
+
+    >>> frame_indices(['v-0000004.jpg', 'v-0000006.jpg'])
+    [3, 5]
+    >>> frame_indices(['left.jpg', 'right.jpg'])
+    [0, 1]
+    """
+    found = [_NUMBERED.search(PurePath(name).stem) for name in names]
+    numbers = [int(match[1]) - 1 for match in found if match]
+    ordered = all(a < b for a, b in pairwise([-1, *numbers]))
+    if len(numbers) == len(names) and ordered:
+        return numbers
+    return list(range(len(names)))
+
+
+def frames_of_images(folder: str | Path) -> list[dict]:
+    """The frames of a folder of images without any labels, as of a test set.
+
+    Args:
+        folder: Holds ``<video>/<name>.jpg``, or PNG files. Images that lie in it
+            beside those are stills.
+
+    Returns:
+        Frames whose ``labels`` are None, video by video, in the order of their names.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        FormatError: It holds no image.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f'There is no folder {folder}. Check its path')
+    images = [
+        path
+        for path in _visible([*folder.glob('*'), *folder.glob('*/*')])
+        if path.suffix.lower() in _IMAGES
+    ]
+    if not images:
+        raise FormatError(
+            'holds no image <video>/<name>.jpg',
+            'Give a folder as images/seg_track_20/test',
+            file=folder,
+        )
+    return [
+        {'name': path.name, **place, 'labels': None}
+        for path, place in _places_of(images, folder)
+    ]
+
+
 def check_file_name(name: str) -> None:
     """Raises `FormatError` where a name of a frame or video leads out of its folder."""
     if name in ('', '.', '..') or '/' in name or '\\' in name or '\0' in name:
-        raise FormatError(f'the name {name!r} is no file name. Rename it')
+        raise FormatError(f'the name {name!r} is no file name', 'Rename it')
 
 
 def _files_of(path: Path) -> tuple[list[Any], Callable]:
@@ -256,22 +305,43 @@ def _files_of(path: Path) -> tuple[list[Any], Callable]:
     pngs = _visible([*path.glob('*.png'), *path.glob('*/*.png')])
     if jsons and pngs:
         raise FormatError(
-            f'{path}: holds JSON files ({jsons[0].name}) and PNG files '
-            f'({pngs[0].relative_to(path)}). Give a folder of one of them'
+            f'holds JSON files ({jsons[0].name}) and PNG files '
+            f'({pngs[0].relative_to(path)})',
+            'Give a folder of one of them',
+            file=path,
         )
     if jsons:
         return jsons, _read_json
     if not pngs:
         raise FormatError(
-            f'{path}: holds neither <video>.json nor <video>/<name>.png. Give a folder '
-            'as labels/seg_track_20/rles/val or labels/seg_track_20/bitmasks/val'
+            'holds neither <video>.json nor <video>/<name>.png',
+            'Give a folder as labels/seg_track_20/rles/val or '
+            'labels/seg_track_20/bitmasks/val',
+            file=path,
         )
-    ranks: dict[Path, int] = {}
-    jobs = []
-    for png in pngs:
-        ranks[png.parent] = rank = ranks.get(png.parent, -1) + 1
-        jobs.append((png, None if png.parent == path else png.parent.name, rank))
-    return jobs, _read_bitmask
+    return _places_of(pngs, path), _read_bitmask
+
+
+def _places_of(paths: Iterable[Path], root: Path) -> list[tuple[Path, dict]]:
+    """Each file with its ``videoName`` and, but for stills, ``frameIndex``.
+
+    Args:
+        paths: In order; files of ``root``, which are stills, and of folders in it,
+            which are videos.
+        root: The folder.
+    """
+    found: list[tuple[Path, dict]] = []
+    for folder, group in groupby(paths, key=lambda path: path.parent):
+        own = list(group)
+        if folder == root:
+            found += [(path, {'videoName': path.stem}) for path in own]
+            continue
+        indices = frame_indices([path.name for path in own])
+        found += [
+            (path, {'videoName': folder.name, 'frameIndex': index})
+            for path, index in zip(own, indices, strict=True)
+        ]
+    return found
 
 
 def _visible(paths: Iterable[Path]) -> list[Path]:
@@ -280,27 +350,22 @@ def _visible(paths: Iterable[Path]) -> list[Path]:
 
 
 def _read_bitmask(
-    job: tuple[Path, str | None, int], *, size: tuple[int, int] | None
+    job: tuple[Path, dict], *, size: tuple[int, int] | None
 ) -> tuple[list[dict], list[FormatError]]:
-    path, video, rank = job
+    path, place = job
     try:
         image = read_rgba(path)
         if size is not None and image.shape[:2] != tuple(size):
             raise FormatError(
-                f'{path}: is {image.shape[0]} x {image.shape[1]} (height x width), not '
-                f'{size[0]} x {size[1]}. Give bitmasks in the size of the frames'
+                f'is {image.shape[0]} x {image.shape[1]} (height x width), not '
+                f'{size[0]} x {size[1]}',
+                'Give bitmasks in the size of the frames',
             )
-        try:
-            labels = parse_bitmask(image)
-        except ValueError as error:
-            raise FormatError(f'{path}: {error}') from None
+        labels = parse_bitmask(image)
     except FormatError as error:
+        error.file = str(path)
         return [], [error]
-    frame: dict = {'name': f'{path.stem}.jpg', 'videoName': video or path.stem}
-    if video is not None:
-        numbered = _NUMBERED.search(path.stem)
-        frame['frameIndex'] = int(numbered[1]) - 1 if numbered else rank
-    return [{**frame, 'labels': labels}], []
+    return [{'name': f'{path.stem}.jpg', **place, 'labels': labels}], []
 
 
 def read_rgba(path: Path) -> np.ndarray:
@@ -313,18 +378,18 @@ def read_rgba(path: Path) -> np.ndarray:
         content = path.read_bytes()
     except OSError as error:
         raise FormatError(
-            f'{path}: cannot be read ({error.strerror or error}). Check the disk'
+            f'cannot be read ({error.strerror or error})', 'Check the disk', file=path
         ) from None
     if not content.rstrip(b'\0').endswith(_PNG_END):
-        raise FormatError(f'{path}: is cut off, or no PNG. Write it again')
+        raise FormatError('is cut off, or no PNG', 'Write it again', file=path)
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None:
-        raise FormatError(f'{path}: is no PNG that can be read. Write it again')
+        raise FormatError('is no PNG that can be read', 'Write it again', file=path)
     if image.ndim != 3 or image.shape[2] != 4 or image.dtype != np.uint8:
         raise FormatError(
-            f'{path}: is no RGBA picture of 8 bits (its shape is {image.shape}, '
-            f'{image.dtype}). Colormaps and masks without ids are none: give the '
-            'folder called bitmasks'
+            f'is no RGBA picture of 8 bits (its shape is {image.shape}, {image.dtype})',
+            'Colormaps and masks without ids are none: give the folder called bitmasks',
+            file=path,
         )
     return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA)
 
@@ -366,7 +431,13 @@ class _JsonReader:
 
     def read(self) -> None:
         entries = self._load()
-        self.sound = sound_texts(_texts_of(entries))
+        self.sound = sound_texts(
+            label.get('rle')
+            for frame in entries
+            if isinstance(frame, dict) and isinstance(frame.get('labels'), list)
+            for label in frame['labels']
+            if isinstance(label, dict)
+        )
         for index, frame in enumerate(entries):
             try:
                 self._read_frame(index, frame)
@@ -376,8 +447,7 @@ class _JsonReader:
             self._draw(frame)
 
     def _error(self, *place: str, what: str, mend: str) -> FormatError:
-        where = ': '.join(filter(None, (str(self.path), ', '.join(place))))
-        return FormatError(f'{where}: {what}. {mend}')
+        return FormatError(what, mend, place=', '.join(place), file=self.path)
 
     def _load(self) -> list:
         try:
@@ -424,7 +494,7 @@ class _JsonReader:
                 mend='Give it a number from 0',
             )
         video = frame.get('videoName')
-        if video is None and number is None:
+        if video in (None, '') and number is None:
             video = frame['videoName'] = Path(name).stem  # a still
         if not isinstance(video, str) or not video:
             raise self._error(
@@ -443,21 +513,24 @@ class _JsonReader:
             frame['labels'] = None
         else:
             frame['labels'] = []
-            ids: set[str] = set()
+            shown: set[tuple[str, str]] = set()  # tracks are of one class each
             for i, label in enumerate(labels):
                 try:
                     label = self._read_label(place, i, label, video)
-                    if str(label['id']) in ids:
+                    category, _ = canonical_category(label['category'])
+                    track = str(label['id']), category
+                    if track in shown:
                         raise self._error(
                             place,
                             f'label {i}',
-                            what=f'the frame shows id {label["id"]} already',
-                            mend='Ids of a frame are unique: mend or remove one',
+                            what=f'the frame shows {category} {track[0]} already',
+                            mend='Ids of a class are unique in a frame: mend or remove '
+                            'one',
                         )
                 except FormatError as error:
                     self.errors.append(error)
                 else:
-                    ids.add(str(label['id']))
+                    shown.add(track)
                     frame['labels'].append(label)
         self.frames.append(frame)
 
@@ -482,7 +555,7 @@ class _JsonReader:
         try:
             canonical_category(label.get('category'))
         except FormatError as error:
-            raise FormatError(f'{self.path}: {place}, {entry}: {error}') from None
+            raise self._error(place, entry, what=error.what, mend=error.mend) from None
         if not isinstance(label.get('attributes'), dict | None):
             raise self._error(
                 place, entry, what='its attributes are no object', mend='Give it flags'
@@ -542,7 +615,7 @@ class _JsonReader:
         ]
         if not drawn:
             return
-        size = self.size or self.sizes.get(frame['videoName']) or SIZE
+        size = self.size or self.sizes.get(frame['videoName']) or FRAME_SIZE
         try:
             rles = poly2ds_to_rles([label['poly2d'] for label in drawn], size)
         except ValueError as error:
@@ -559,13 +632,3 @@ class _JsonReader:
             return
         for label, rle in zip(drawn, rles, strict=True):
             label['rle'] = rle
-
-
-def _texts_of(frames: list) -> Iterable[str]:
-    for frame in frames:
-        labels = frame.get('labels') if isinstance(frame, dict) else None
-        for label in labels if isinstance(labels, list) else ():
-            rle = label.get('rle') if isinstance(label, dict) else None
-            counts = rle.get('counts') if isinstance(rle, dict) else None
-            if isinstance(counts, str) and counts:
-                yield counts

@@ -468,9 +468,11 @@ def test_all_faults_in_one_run(tree, raw):
         'unknown-category',
         'unknown-video',
     ]
-    with pytest.raises(AnnotationError, match='4 more errors') as caught:
-        raise AnnotationError.of(errors)
-    assert caught.value.problems == tuple(errors)
+    error = AnnotationError.of(errors)
+    assert error.problems == tuple(errors)
+    assert str(error) == '\n'.join(map(str, errors))
+    many = AnnotationError.of(errors * 5)
+    assert str(many) == '\n'.join([*map(str, errors * 4), 'and 5 more errors'])
 
 
 @pytest.mark.parametrize('masks', ['drop', 'keep'])

@@ -353,16 +353,42 @@ def test_labels_that_show_nothing(root, logged):
     hidden, boxed = labelled[0]['labels'][:2]
     hidden['rle'] = boxed['rle'] = empty
     del hidden['box2d']
-    found = found_in(videos_of(root.dataset(labelled, test_mode=True)))
+    training = root.dataset(labelled)
+    found = found_in(videos_of(training))
     assert [own[1] for own in found['a-0', 0]] == [3, 0]  # the car is gone
     assert '1 labels have no box, and a mask without a pixel' in '\n'.join(logged)
-    assert 'without a pixel, which counts as none' in '\n'.join(logged)
+    error = root.error(labelled, load_masks=True)
+    assert 'label 300: has a box, and a mask without a pixel' in error
+
+    # Evaluation needs them, as objects that are missed.
+    dataset = root.dataset(labelled, test_mode=True)
+    frame = videos_of(dataset)[0]['images'][0]
+    assert [(i['bbox_label'], i['bbox']) for i in frame['instances']] == [
+        (2, [0, 0, 0, 0]),
+        (3, [20, 2, 32, 8]),
+        (0, [0, 10, 5, 20]),
+    ]
+    assert [i['mask'] == empty for i in frame['instances']] == [True, True, False]
+    assert '2 objects have a mask without a pixel' in '\n'.join(logged)
 
 
 def test_masks_are_required_by_the_twin(root):
     error = root.error(load_masks=True)
     assert 'frame a-0-0000001.jpg, label 7: has a box but no mask' in error
-    assert '7 more errors; tools/dataset_converters/bdd100k.py to-coco --check' in error
+    # None of these faults is one of the labels themselves: the error has all of them.
+    lines = error.splitlines()
+    assert len(lines) == 8
+    assert 'b-1, frame b-1-0000001.jpg, label 7: has a box but no mask' in lines[-1]
+
+
+def test_an_error_lists_twenty_faults(root):
+    box = (0, 0, 4, 4)
+    for number, last in ((20, 'label 19: '), (21, 'and 1 more errors')):
+        labels = [label(str(i), 'bus', box) for i in range(number)]
+        error = root.error(video('a-0', labels), metainfo={'classes': ('car',)})
+        lines = error.splitlines()
+        assert len(lines) == number and last in lines[-1]
+        assert all("category 'bus' is none of the cl" in line for line in lines[:20])
 
 
 def test_no_labels(root):
@@ -370,6 +396,41 @@ def test_no_labels(root):
     test = root.dataset(bare, test_mode=True)
     assert test.metainfo['ground_truth'] == 'none' and len(test) == 2
     assert 'none of its 2 videos can be trained on' in root.error(bare)
+
+
+def test_no_ann_file(root):
+    """The test split: frames alone, which are those that lie there."""
+    (root.path / 'images/b-1/b-1-0000001.jpg').rename(
+        root.path / 'images/b-1/b-1-0000007.jpg'
+    )
+    (root.path / 'images/b-1/b-1-0000002.jpg').unlink()
+    dataset = root.dataset(ann_file='', test_mode=True)
+    assert dataset.metainfo['ground_truth'] == 'none'
+    assert dataset.metainfo['classes'] == CATEGORIES
+    first, second = videos_of(dataset)
+    assert [image['file_name'] for image in first['images']] == [
+        f'a-0/a-0-000000{t}.jpg' for t in (1, 2, 3)
+    ]
+    (image,) = second['images']
+    assert image['img_path'] == f'{root.path}/images/b-1/b-1-0000007.jpg'
+    assert (image['frame_id'], image['frame_index']) == (0, 6)
+    assert (image['height'], image['width'], image['instances']) == (*SIZE, [])
+    # As everywhere the videos can be chosen, and the size taken from the images.
+    kwargs = {'ann_file': '', 'test_mode': True, 'frame_size': None}
+    (only,) = videos_of(root.dataset(videos=['a-0'], **kwargs))
+    assert only['video_length'] == 3 and only['images'][0]['width'] == WIDTH
+    assert "has no video 'c'" in root.error(videos=['c'], **kwargs)
+
+
+def test_no_ann_file_and_no_images_or_no_test(root):
+    assert 'Only test_mode=True does without' in root.error(ann_file='')
+    kwargs = {'ann_file': '', 'test_mode': True}
+    error = root.error(data_prefix={'img_path': 'imagse'}, **kwargs)
+    assert f'{root.path}/imagse: there is no such file or folder' in error
+    assert f'Did you mean {root.path}/images?' in error
+    (root.path / 'empty').mkdir()
+    error = root.error(data_prefix={'img_path': 'empty'}, **kwargs)
+    assert f'{root.path}/empty: holds no image <video>/<name>.jpg' in error
 
 
 def test_only_ignored_objects_are_none_to_train_on(root, logged):
@@ -440,7 +501,10 @@ FAULTS = {
         lambda own: own.update(rle={'size': [2, 3], 'counts': '06'}),
         r'its mask has the size [2, 3]',
     ),
-    'id twice': (lambda own: own.update(id=300), 'the frame shows id 300 already'),
+    'id twice': (
+        lambda own: own.update(id=300, category='truck'),
+        'the frame shows truck 300 already',
+    ),
 }
 
 
@@ -449,7 +513,7 @@ def test_faults_of_labels_are_placed(root, fault):
     change, what = FAULTS[fault]
     error = root.error(changed(change))
     assert what in error
-    assert 'labels: ' in error and 'a-0' in error and 'a-0-0000002.jpg' in error
+    assert f'{root.path}/labels/a-0.json: frame 1 (a-0-0000002.jpg), label ' in error
     assert '300' in error or '7' in error
     assert len(error) < 400
 
@@ -469,7 +533,7 @@ def test_broken_json(root):
     root.write(frames())
     (root.path / 'labels/b-1.json').write_text('[{"name": ')
     error = root.error(ann_file='labels')
-    assert 'labels: b-1.json: is not JSON' in error
+    assert error.startswith(f'{root.path}/labels/b-1.json: is not JSON')
     assert error.endswith('it may be cut off.')
 
 
@@ -491,7 +555,13 @@ def test_all_faults_are_listed(root):
     del labelled[3]['labels'][0]['box2d']
     found = read_bdd100k(root.write(labelled), frame_size=SIZE)
     assert len(found.errors) == 3
-    assert all(error.file == f'{root.path}/labels' for error in found.errors)
+    assert [(error.file, error.entry) for error in found.errors] == [
+        (f'{root.path}/labels/a-0.json', 'frame 0 (a-0-0000001.jpg), label 0 (id 7)'),
+        (f'{root.path}/labels/a-0.json', 'frame 1 (a-0-0000002.jpg), label 0'),
+        (f'{root.path}/labels/b-1.json', 'frame 0 (b-1-0000001.jpg), label 0 (id 7)'),
+    ]
+    assert found.errors[0].what == "the category 'tram' is unknown"
+    assert found.errors[0].mend.startswith('Give it one of pedestrian, ')
     error = AnnotationError.of(found.errors)
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
@@ -553,20 +623,24 @@ def test_through_the_pipeline(root):
 
 
 def test_test_mode_carries_what_the_metric_reads(root):
+    labelled = masked(frames())
+    for frame in labelled:  # what the file says counts, not the name
+        frame['frameIndex'] = 5 * frame['frameIndex'] + 2
     dataset = root.dataset(
-        masked(frames()),
+        labelled,
         test_mode=True,
         pipeline=[
             {
                 'type': 'TransformBroadcaster',
                 'transforms': [{'type': 'mmmaskfree.LoadVideoFrame'}],
             },
-            {'type': 'PackTrackInputs'},
+            {'type': 'PackTrackInputs', 'meta_keys': ('frame_index',)},
         ],
     )
     clip = dataset[0]['data_samples']
     assert len(clip) == 3
     for t, frame in enumerate(clip):
+        assert frame.frame_index == 5 * t + 2
         assert (frame.video_id, frame.frame_id, frame.ori_video_length) == (1, t, 3)
         assert frame.ori_shape == SIZE
         assert frame.img_path.split('/')[-2:] == ['a-0', f'a-0-{t + 1:07d}.jpg']

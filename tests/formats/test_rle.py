@@ -147,8 +147,10 @@ def test_broken_rle(rle, message):
 
 def test_sound_texts_need_no_second_look():
     masks = random_masks(np.random.default_rng(3), 40)
-    texts = [rle['counts'] for rle in encode(masks)]
-    found = sound_texts(texts)
-    shown = {text for text, mask in zip(texts, masks, strict=True) if mask.any()}
+    rles = encode(masks)
+    found = sound_texts(rles)
+    shown = {rle['counts'] for rle, mask in zip(rles, masks, strict=True) if mask.any()}
     assert found == dict.fromkeys(shown, 20 * 31)
-    assert sound_texts([*texts, 'oops']) == {}
+    others = [None, [[0, 0, 5, 5, 0, 5]], {'counts': [3, 4]}, {'counts': ''}, {}]
+    assert sound_texts([*others, *rles]) == found
+    assert sound_texts([*rles, {'counts': 'oops'}]) == {}

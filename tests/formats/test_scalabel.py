@@ -1,4 +1,5 @@
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from mmmaskfree.formats import (
     canonical_category,
     decode,
     encode,
+    frame_indices,
+    frames_of_images,
     group_by_video,
     is_ignored,
     iter_frames,
@@ -19,6 +22,7 @@ from mmmaskfree.formats import (
     write_bitmasks,
     write_frames,
 )
+from mmmaskfree.formats.scalabel import read_rgba
 
 GOLDEN = Path(__file__).parents[1] / 'data/formats'
 SIZE = (12, 16)
@@ -161,6 +165,7 @@ def test_polygons_take_the_size_of_the_masks_beside_them(json_file):
 def test_stills_are_videos_of_one_frame(tmp_path, json_file):
     label = {'id': 5, 'category': 'car', 'rle': box_mask(1, 1, 4, 4)}
     frames = [{'name': f'{name}.jpg', 'labels': [label]} for name in 'ab']
+    frames[1]['videoName'] = ''  # how some write that there is none
     found = read_frames(json_file(frames))
     assert [frame['videoName'] for frame in found] == ['a', 'b']
     write_bitmasks(found, tmp_path / 'stills')
@@ -174,6 +179,71 @@ def test_stills_are_videos_of_one_frame(tmp_path, json_file):
         ('b.jpg', 'b'),
     ]
     assert again[0]['labels'][0]['rle'] == label['rle']
+
+
+@pytest.mark.parametrize(
+    ('names', 'indices'),
+    [
+        (['v-0000001.jpg', 'v-0000002.jpg'], [0, 1]),
+        (['v-0000004', 'v-0000007'], [3, 6]),
+        (['v-0000000.jpg', 'v-0000001.jpg'], [0, 1]),  # counted from 0: no BDD100K
+        (['v-0000004.jpg', 'v.jpg'], [0, 1]),
+        (['a-0000004.jpg', 'b-0000004.jpg'], [0, 1]),
+        (['v-000004.jpg', 'v-000005.jpg'], [0, 1]),
+        ([], []),
+    ],
+)
+def test_frame_index_that_the_names_tell(names, indices):
+    assert frame_indices(names) == indices
+
+
+def test_bitmasks_with_a_gap(tmp_path):
+    frames = make_frames(1, 6)[2::3]
+    write_bitmasks(frames, tmp_path / 'out')
+    found = read_frames(tmp_path / 'out')
+    assert [frame['frameIndex'] for frame in found] == [2, 5]
+
+
+def test_images_without_labels(tmp_path):
+    names = [
+        'b/b-0000003.jpg',
+        'b/b-0000005.jpg',
+        'a/x.png',
+        'c.JPG',
+        'c.txt',
+        '.d.png',
+    ]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = {frame.pop('name'): frame for frame in frames_of_images(tmp_path)}
+    assert found == {
+        'x.png': {'videoName': 'a', 'frameIndex': 0, 'labels': None},
+        'b-0000003.jpg': {'videoName': 'b', 'frameIndex': 2, 'labels': None},
+        'b-0000005.jpg': {'videoName': 'b', 'frameIndex': 4, 'labels': None},
+        'c.JPG': {'videoName': 'c', 'labels': None},
+    }
+    with pytest.raises(FormatError, match='holds no image'):
+        (tmp_path / 'empty').mkdir()
+        frames_of_images(tmp_path / 'empty')
+    with pytest.raises(FileNotFoundError, match='nowhere'):
+        frames_of_images(tmp_path / 'nowhere')
+
+
+def test_sizes_of_bitmasks(tmp_path):
+    """Of all, of each video, or what is known of it."""
+    frames = [{**one, 'labels': None} for one in make_frames(2, 1)]
+    first, second = (one['videoName'] for one in frames)
+    sizes = {first: (4, 6), second: (8, 2)}
+    for size, wanted in (
+        (None, [(720, 1280)] * 2),
+        ((3, 5), [(3, 5)] * 2),
+        (sizes, [(4, 6), (8, 2)]),
+    ):
+        write_bitmasks(frames, tmp_path / 'out', size=size)
+        paths = sorted((tmp_path / 'out').glob('*/*.png'))
+        assert [read_rgba(path).shape[:2] for path in paths] == wanted
+        shutil.rmtree(tmp_path / 'out')
 
 
 def test_videos_are_sorted_by_frame_index():
@@ -228,15 +298,34 @@ def labelled(**fields):
             ],
             r'frame 1 \(g.jpg\).*size .3, 3., its frame .12, 16.',
         ),
-        ([frame(labels=labelled()['labels'] * 2)], 'label 1: the frame shows id 1 alr'),
-        ([frame(), frame()], 'frame f.jpg of video v is there twice'),
+        ([frame(labels=labelled()['labels'] * 2)], 'label 1: the frame shows car 1 al'),
+        ([frame(), frame()], 'video v, frame f.jpg: is there twice'),
     ],
 )
 def test_faults_name_their_place(json_file, data, message):
     path = json_file(data)
     with pytest.raises(FormatError, match=message) as error:
         read_frames(path)
-    assert str(error.value).startswith(f'{path}: ')
+    fault = error.value
+    assert str(fault) == f'{path}: ' + (f'{fault.place}: ' if fault.place else '') + (
+        f'{fault.what}. {fault.mend}'
+    )
+    assert fault.what and fault.mend and fault.file == str(path)
+    again = pickle.loads(pickle.dumps(fault))  # as another process hands it on
+    assert str(again) == str(fault) and vars(again) == vars(fault)
+
+
+def test_an_id_may_be_shown_once_for_each_class(json_file, tmp_path):
+    """As the official evaluation takes it; a bitmask has no room for that."""
+    one, other = (labelled(rle=box_mask(x, 0, x + 2, 2))['labels'][0] for x in (0, 5))
+    other = {**other, 'category': 'bus'}
+    [found] = read_frames(json_file([frame(labels=[one, other])]))
+    assert [label['category'] for label in found['labels']] == ['car', 'bus']
+    with pytest.raises(FormatError, match=r'video v, frame f.jpg: the id 1 is used tw'):
+        write_bitmasks([found], tmp_path / 'out')
+    other['category'] = 'van'  # a car too
+    with pytest.raises(FormatError, match='the frame shows car 1 already'):
+        read_frames(json_file([frame(labels=[one, other])]))
 
 
 def test_the_size_asked_for_is_that_of_masks(json_file):

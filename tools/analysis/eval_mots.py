@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmmaskfree.evaluation.functional import FrameMismatch
+from mmmaskfree.evaluation.functional import GROUND_TRUTH, PREDICTIONS, FrameMismatch
 from mmmaskfree.evaluation.mots_report import (
     require_trackeval,
     score_frames,
@@ -105,14 +105,20 @@ def evaluate(args: argparse.Namespace) -> None:
 
     labels = [label for frame in preds for label in frame['labels'] or []]
     ap = all(label.get('score') is not None for label in labels)
-    scores = score_frames(
-        gts,
-        preds,
-        ap=ap,
-        hota=not args.no_hota,
-        workers=args.workers,
-        warn=lambda message: print(f'warning {message}'),
-    )
+    try:
+        scores = score_frames(
+            gts,
+            preds,
+            ap=ap,
+            hota=not args.no_hota,
+            workers=args.workers,
+            warn=lambda message: print(f'warning {message}'),
+        )
+    except FormatError as error:
+        error.file = {GROUND_TRUTH: args.gt, PREDICTIONS: args.pred}[error.file]
+        raise
+    except FrameMismatch as error:
+        raise FrameMismatch(f'{args.pred} is not of {args.gt}: {error}') from None
     print(table(scores))
     numbers = summary(scores)
     print(', '.join(f'{name} {value:.4g}' for name, value in numbers.items()))

@@ -207,7 +207,7 @@ def plain_mots(
 
 def _with_number_ids(frames: list[dict]) -> list[dict]:
     ids = [str(label['id']) for frame in frames for label in frame['labels'] or []]
-    if all(text.isdigit() for text in ids):
+    if all(text.isascii() and text.isdecimal() for text in ids):
         return frames
     rank = {text: number for number, text in enumerate(sorted(set(ids)))}
     return [

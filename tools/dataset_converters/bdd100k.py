@@ -27,6 +27,7 @@ import cv2
 from tqdm import tqdm
 
 from mmmaskfree.formats import (
+    FRAME_SIZE,
     FormatError,
     group_by_video,
     iter_frames,
@@ -38,7 +39,7 @@ from mmmaskfree.formats import (
     write_frames,
 )
 from mmmaskfree.formats.bitmask import MAX_ID
-from mmmaskfree.formats.scalabel import SIZE
+from mmmaskfree.formats.labels import is_number
 from mmmaskfree.utils.files import whole_file
 
 # Blocks are no characters of every terminal.
@@ -128,7 +129,7 @@ def convert_labels(args: argparse.Namespace) -> int:
     image_size = _image_size(args.images)
 
     def size_of(file_name: str) -> tuple[int, int]:
-        return args.size or image_size(file_name) or SIZE
+        return args.size or image_size(file_name) or FRAME_SIZE
 
     with progress('reading labels') as on_file:
         frames = iter_frames(
@@ -314,13 +315,14 @@ def renumber(frames: list[dict]) -> list[dict]:
         )
         # '07' and '7' are two tracks but one number.
         if all(
-            i.isdecimal() and i == str(int(i)) and 1 <= int(i) <= MAX_ID for i in ids
+            is_number(i) and i == str(int(i)) and 1 <= int(i) <= MAX_ID for i in ids
         ):
             continue
         if len(ids) > MAX_ID:
             raise FormatError(
-                f'video {video} has {len(ids)} tracks, a bitmask holds {MAX_ID}. Leave '
-                'out those with low scores'
+                f'has {len(ids)} tracks, a bitmask holds {MAX_ID}',
+                'Leave out those with low scores',
+                place=f'video {video}',
             )
         changed.append(video)
         for number, i in enumerate(ids, start=1):

@@ -35,7 +35,7 @@ box_pairs = [
 # truth there is from the data set, so nothing of it is loaded here.
 whole_videos = [
     dict(type='TransformBroadcaster', transforms=[load_frame, resize_frame]),
-    dict(type='PackTrackInputs'),
+    dict(type='PackTrackInputs', meta_keys=('frame_index',)),  # for the submission
 ]
 
 train_set = dict(

@@ -13,7 +13,7 @@ whole_videos = [
             dict(type='Resize', scale_factor=1.0, keep_ratio=True),
         ],
     ),
-    dict(type='PackTrackInputs'),
+    dict(type='PackTrackInputs', meta_keys=('frame_index',)),
 ]
 box_pairs = [
     _base_.box_pairs[0],

@@ -6,7 +6,7 @@ from .mots import (
     evaluate_mots_ap,
     evaluate_mots_hota,
 )
-from .mots_frames import FrameMismatch
+from .mots_frames import GROUND_TRUTH, PREDICTIONS, FrameMismatch
 from .tube_ap import (
     AREA_RANGES,
     IouType,
@@ -18,6 +18,8 @@ from .tube_ap import (
 
 __all__ = [
     'AREA_RANGES',
+    'GROUND_TRUTH',
+    'PREDICTIONS',
     'FrameMismatch',
     'IouType',
     'Tube',

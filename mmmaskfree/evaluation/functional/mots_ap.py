@@ -4,6 +4,7 @@ Shape legend: ``F`` frames, ``D`` predictions and ``G`` ground truths of a class
 that of ``average_precision``.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from .average_precision import (
     match_predictions,
     precision_recall,
 )
-from .mots_frames import Frame
+from .mots_frames import PREDICTIONS, Frame
 
 AREA_RANGES = {
     '': (0.0, 1e10),
@@ -48,10 +49,12 @@ class MaskAP:
         """Of each class, in the order of ``CATEGORIES``."""
         for frame in frames:
             for pred_id, score in zip(frame.pred_ids, frame.pred_scores, strict=True):
-                if score is None:
+                if score is None or not math.isfinite(score):
                     raise FormatError(
-                        f'predictions, {frame.place}, label {pred_id}: has no '
-                        "'score', which AP ranks by. Give it one"
+                        "has no 'score'" if score is None else f'its score is {score}',
+                        'AP ranks by it: give it a number',
+                        place=f'{frame.place}, label {pred_id}',
+                        file=PREDICTIONS,
                     )
         return [_match_class(frames, label) for label in range(len(CATEGORIES))]
 

@@ -26,6 +26,7 @@ from ...formats import (
     is_ignored,
     share_pixels,
 )
+from ...formats.labels import is_number
 from ...formats.rle import areas, compress, sound_texts
 from ...utils.processes import ProcessPool
 
@@ -36,6 +37,10 @@ SUPER_CLASSES = {
     'OVERALL': CATEGORIES,
 }
 """Rows whose classes are pooled, beside the rows of the classes."""
+
+
+GROUND_TRUTH, PREDICTIONS = 'ground truth', 'predictions'
+"""The ``file`` of a `FormatError`: frames do not know where they were read."""
 
 
 class FrameMismatch(ValueError):
@@ -177,12 +182,14 @@ def pair_videos(
         FrameMismatch: A video or frame is in one of them only; the message names it.
         FormatError: A frame has no ``videoName``.
     """
-    for source, frames in (('ground truth', gt_frames), ('predictions', pred_frames)):
+    for side, frames in ((GROUND_TRUTH, gt_frames), (PREDICTIONS, pred_frames)):
         for number, frame in enumerate(frames):
             if not frame.get('videoName'):
                 raise FormatError(
-                    f'{source}: frame {number} ({frame.get("name")}) has no '
-                    "'videoName'. Give it that of its video"
+                    "has no 'videoName'",
+                    'Give it that of its video',
+                    place=f'frame {number} ({frame.get("name")})',
+                    file=side,
                 )
     gts, preds = group_by_video(gt_frames), group_by_video(pred_frames)
     if unknown := sorted(preds.keys() - gts.keys()):
@@ -264,23 +271,17 @@ def compare_video(video: Sequence[FramePair]) -> tuple[list[Frame], int]:
         FormatError: A label has an unknown category, no mask, a broken one, or one
             of another size than the first of its frame; the message names it.
     """
-    texts = (
-        label['rle']['counts']
-        for pair in video
-        for label in (*pair.gts, *pair.preds)
-        if isinstance(label.get('rle'), dict)
-        and isinstance(label['rle'].get('counts'), str)
-        and label['rle']['counts']
+    sound = sound_texts(
+        label.get('rle') for pair in video for label in (*pair.gts, *pair.preds)
     )
-    sound = sound_texts(texts)
     frames, overlapping = [], 0
     for place, rank, gts, preds in video:
         size: tuple[int, int] | None = None
         sides = []
-        for source, labels in (('ground truth', gts), ('predictions', preds)):
+        for side, labels in ((GROUND_TRUTH, gts), (PREDICTIONS, preds)):
             parsed = []
             for label in labels:
-                parsed.append(_parse(label, size, sound, f'{source}, {place}'))
+                parsed.append(_parse(label, size, sound, place, side))
                 height, width = parsed[-1][2]['size']
                 size = height, width
             sides.append(parsed)
@@ -296,18 +297,24 @@ def _parse(
     size: tuple[int, int] | None,
     sound: dict[str, int],
     place: str,
+    side: str,
 ) -> tuple[int, bool, dict]:
     """Place of the class, whether it is flagged, and the mask."""
-    place = f'{place}, label {label.get("id")}'
+    where = {'place': f'{place}, label {label.get("id")}', 'file': side}
     if label.get('rle') is None:
         raise FormatError(
-            f"{place}: has no 'rle'. Give it its mask, or leave the label out"
+            "has no mask ('rle')", 'Give it its mask, or leave the label out', **where
         )
     try:
         category, _ = canonical_category(label.get('category', ''))
+    except FormatError as error:
+        raise FormatError(error.what, error.mend, **where) from None
+    try:
         rle = compress(label['rle'], size, sound)
     except ValueError as error:
-        raise FormatError(f'{place}: {error}') from None
+        raise FormatError(
+            str(error), 'Give it the RLE of a mask in the size of its frame', **where
+        ) from None
     return CATEGORIES.index(category), is_ignored(label), rle
 
 
@@ -374,7 +381,7 @@ def track_ids(frames: Sequence[Frame]) -> list[tuple[list[int], list[int]]]:
             are the same.
     """
     texts = [str(gt_id) for frame in frames for gt_id in frame.gt_ids]
-    if all(text.isdigit() for text in texts):
+    if all(map(is_number, texts)):
         numbers = {text: int(text) for text in texts}
     else:
         numbers = {text: rank for rank, text in enumerate(sorted(set(texts)))}
@@ -382,8 +389,10 @@ def track_ids(frames: Sequence[Frame]) -> list[tuple[list[int], list[int]]]:
     for frame in frames:
         if None in frame.gt_ids:
             raise FormatError(
-                f"ground truth, {frame.place}: a label has no 'id'. Give it that of "
-                'its track'
+                "a label has no 'id'",
+                'Give it that of its track',
+                place=frame.place,
+                file=GROUND_TRUTH,
             )
         gt_ids = [numbers[str(gt_id)] for gt_id in frame.gt_ids]
         pred_ids = []
@@ -392,19 +401,23 @@ def track_ids(frames: Sequence[Frame]) -> list[tuple[list[int], list[int]]]:
                 pred_ids.append(int(str(pred_id)))  # as a text, so that 1.5 is none
             except ValueError:
                 raise FormatError(
-                    f'predictions, {frame.place}: the id {pred_id!r} is no whole '
-                    'number. Give each track a number'
+                    f'the id {pred_id!r} is no whole number',
+                    'Give each track a number',
+                    place=frame.place,
+                    file=PREDICTIONS,
                 ) from None
-        for source, labels, own in (
-            ('ground truth', frame.gt_labels, gt_ids),
-            ('predictions', frame.pred_labels, pred_ids),
+        for side, labels, own in (
+            (GROUND_TRUTH, frame.gt_labels, gt_ids),
+            (PREDICTIONS, frame.pred_labels, pred_ids),
         ):
             seen = set()
             for key in zip(labels.tolist(), own, strict=True):
                 if key in seen:
                     raise FormatError(
-                        f'{source}, {frame.place}: id {key[1]} occurs twice as '
-                        f'{CATEGORIES[key[0]]}. A track has one mask in a frame'
+                        f'id {key[1]} occurs twice as {CATEGORIES[key[0]]}',
+                        'A track has one mask in a frame',
+                        place=frame.place,
+                        file=side,
                     )
                 seen.add(key)
         ids.append((gt_ids, pred_ids))

@@ -15,6 +15,7 @@ from mmengine.logging import MMLogger
 from mmmaskfree.formats import (
     CATEGORIES,
     Overlaps,
+    frame_indices,
     resolve_frames,
     resolve_labels,
     write_bitmasks,
@@ -68,12 +69,15 @@ class BDD100KMOTSMetric(BaseMetric):
     predictions of a frame where it is. Masks are therefore made free of overlap
     before they are scored, which is also what is written: the higher score keeps
     the pixel, and a prediction without a pixel left is dropped. The log says how
-    many. Masks are run-length encoded as they come. Results are kept per frame:
-    videos may arrive whole or in parts, and frames that a sampler repeats to fill
-    up the last batch are counted once.
+    many. Results are kept per frame, masks as RLE; that is the metric's part, a
+    model may hold the pixels of a whole video until it returns them. Videos may
+    arrive whole or in parts, and frames that a sampler repeats to fill up the last
+    batch are counted once.
 
     A video is named by the folder of its frames; a single image in a folder with
-    others by itself.
+    others by itself. The ``frameIndex`` of a frame is its metainfo ``frame_index``
+    (``PackTrackInputs(meta_keys=('frame_index',))``); without, it is what
+    ``mmmaskfree.formats.frame_indices`` makes of the names of the files.
 
     Args:
         resolve_overlap: Score masks free of overlap. False scores them as they are
@@ -145,7 +149,8 @@ class BDD100KMOTSMetric(BaseMetric):
         Raises:
             KeyError: A frame carries no ``pred_track_instances`` or no ``img_path``.
             ValueError: The classes are not those of BDD100K, or predictions have no
-                masks, masks of another size, or labels beyond the classes.
+                masks, masks of another size, labels beyond the classes, or scores
+                that are no finite numbers.
         """
         self.results.extend(map(self._record, frames_of(data_samples)))
 
@@ -173,11 +178,15 @@ class BDD100KMOTSMetric(BaseMetric):
         records = [record for frames in videos.values() for record in frames]
         if self.resolve_overlap:
             _log_overlap(records)
-        names = _names(videos)
-        preds = _predicted_frames(videos, names)
+        places = _places(videos)
+        preds = _predicted_frames(videos, places)
 
         if self.outfile_prefix is not None or ground_truth != 'masks':
-            self._write_submission(preds, [record['size'] for record in records])
+            sizes = {
+                places[video_id][0]['videoName']: frames[0]['size']
+                for video_id, frames in videos.items()
+            }
+            self._write_submission(preds, sizes)
         if self.format_only:
             return {}
         if ground_truth != 'masks':
@@ -188,7 +197,7 @@ class BDD100KMOTSMetric(BaseMetric):
             )
             return {}
 
-        gts = self._true_frames(videos, names)
+        gts = self._true_frames(videos, places)
         objects = [label for frame in gts for label in frame['labels']]
         if all(label['attributes']['crowd'] for label in objects):
             logger.warning(
@@ -219,6 +228,8 @@ class BDD100KMOTSMetric(BaseMetric):
                 f'{where} has no img_path, by which its file is named: keep it among '
                 'the meta_keys of the transform that packs the frames'
             )
+        if 'frame_index' in frame:
+            record['frame_index'] = frame['frame_index']
         labels, masks = record.pop('labels'), record.pop('masks', None)
         if record['ids'] and masks is None:
             raise ValueError(f'{where}: pred_track_instances has no masks')
@@ -227,6 +238,12 @@ class BDD100KMOTSMetric(BaseMetric):
                 f'{where}: label {max(labels)} is predicted, the data set has '
                 f"{len(classes)} classes: set the model's num_classes to that"
             )
+        for score in record['scores']:
+            if not math.isfinite(score):
+                raise ValueError(
+                    f'{where}: a predicted score is {score}, which has no rank. The '
+                    'weights may have diverged: look for NaN in the losses'
+                )
         columns = zip(
             record.pop('ids'), labels, record.pop('scores'), masks or [], strict=True
         )
@@ -254,13 +271,13 @@ class BDD100KMOTSMetric(BaseMetric):
         return classes
 
     def _true_frames(
-        self, videos: dict[int, list[dict]], names: dict[int, str]
+        self, videos: dict[int, list[dict]], places: dict[int, list[dict]]
     ) -> list[dict]:
         """FRAMEs of the ground truth."""
         classes = self._classes()
         frames, unmasked = [], 0
         for video_id, records in videos.items():
-            for record in records:
+            for record, place_ in zip(records, places[video_id], strict=True):
                 masked = [gt for gt in record['gts'] if gt['mask'] is not None]
                 unmasked += len(record['gts']) - len(masked)
                 labels = [
@@ -272,7 +289,7 @@ class BDD100KMOTSMetric(BaseMetric):
                     }
                     for gt in masked
                 ]
-                frames.append(_frame(record, names[video_id], labels))
+                frames.append({**place_, 'labels': labels})
         if unmasked:
             MMLogger.get_current_instance().warning(
                 f'{unmasked} objects (counted per frame) have a box and no mask: they '
@@ -281,9 +298,9 @@ class BDD100KMOTSMetric(BaseMetric):
         return frames
 
     def _write_submission(
-        self, frames: list[dict], sizes: list[tuple[int, int]]
+        self, frames: list[dict], sizes: dict[str, tuple[int, int]]
     ) -> None:
-        """The JSON and the bitmasks, free of overlap."""
+        """The JSON and the bitmasks, free of overlap; ``sizes`` by ``videoName``."""
         logger: MMLogger = MMLogger.get_current_instance()
         prefix = self.outfile_prefix or beside_log('bdd100k_mots')
         if not self.resolve_overlap:
@@ -298,9 +315,7 @@ class BDD100KMOTSMetric(BaseMetric):
             folder = Path(f'{prefix}_bitmasks').absolute()
             if folder.exists():
                 shutil.rmtree(folder)  # of the last evaluation
-            # Only where all are alike does a video without masks tell its size.
-            size = sizes[0] if len(set(sizes)) == 1 else None
-            write_bitmasks(frames, folder, size=size, workers=self.workers)
+            write_bitmasks(frames, folder, size=sizes, workers=self.workers)
             logger.info(f'Wrote {len(frames)} bitmasks to {folder}')
 
 
@@ -328,16 +343,28 @@ def _names(videos: dict[int, list[dict]]) -> dict[int, str]:
     return names
 
 
-def _frame(record: dict, video_name: str, labels: list[dict]) -> dict:
-    path = Path(record['source'])
-    frame = {'name': path.name, 'videoName': video_name}
-    if path.stem != video_name:  # a still has no place in a video
-        frame['frameIndex'] = record['frame_id']
-    return {**frame, 'labels': labels}
+def _places(videos: dict[int, list[dict]]) -> dict[int, list[dict]]:
+    """Of each frame ``name``, ``videoName`` and, where it has one, ``frameIndex``."""
+    places = {}
+    for video_id, name in _names(videos).items():
+        records = videos[video_id]
+        paths = [Path(record['source']) for record in records]
+        if all('frame_index' in record for record in records):
+            numbers = [record['frame_index'] for record in records]
+        elif [path.stem for path in paths] == [name]:  # a still
+            numbers = [None]
+        else:
+            numbers = frame_indices([path.name for path in paths])
+        places[video_id] = [
+            {'name': path.name, 'videoName': name}
+            | ({} if number is None else {'frameIndex': number})
+            for path, number in zip(paths, numbers, strict=True)
+        ]
+    return places
 
 
 def _predicted_frames(
-    videos: dict[int, list[dict]], names: dict[int, str]
+    videos: dict[int, list[dict]], places: dict[int, list[dict]]
 ) -> list[dict]:
     """FRAMEs of the predictions, tracks numbered from 1 in each video.
 
@@ -348,13 +375,13 @@ def _predicted_frames(
     for video_id, records in videos.items():
         numbers: dict[int, str] = {}
         new = count(1)
-        for record in records:
+        for record, place_ in zip(records, places[video_id], strict=True):
             labels = []
             for label in record['preds']:
                 if label['id'] not in numbers:
                     numbers[label['id']] = str(next(new))
                 labels.append({**label, 'id': numbers[label['id']]})
-            frames.append(_frame(record, names[video_id], labels))
+            frames.append({**place_, 'labels': labels})
     return frames
 
 

@@ -411,7 +411,7 @@ class TestBadLabels:
         for source, (gts, preds) in sides.items():
             with pytest.raises(FormatError) as caught:
                 evaluate_mots(gts, preds)
-            place = f'{source}, video v, frame 1 (v-0000002.jpg)'
+            place = f'{source}: video v, frame 1 (v-0000002.jpg)'
             assert place in str(caught.value) and words in str(caught.value)
 
     def test_unknown_category(self):
@@ -419,7 +419,7 @@ class TestBadLabels:
         self.fails('is unknown', category=...)
 
     def test_no_mask(self):
-        self.fails("label 7: has no 'rle'", rle=...)
+        self.fails("label 7: has no mask ('rle')", rle=...)
         self.fails("has no 'rle'", rle=None)
 
     @pytest.mark.parametrize(
@@ -466,6 +466,17 @@ class TestBadLabels:
         with pytest.raises(FormatError, match=r"frame 1 .*label 7: has no 'score'"):
             evaluate_mots_ap(self.GTS, preds)
         assert evaluate_mots(self.GTS, preds)['mMOTA'] == 12.5
+
+    @pytest.mark.parametrize('score', [math.nan, math.inf])
+    def test_score_that_ranks_nowhere(self, score):
+        preds = frames([], [label(7, 0, 10, score=score)])
+        with pytest.raises(FormatError, match=f'label 7: its score is {score}'):
+            evaluate_mots_ap(self.GTS, preds)
+
+    def test_ids_of_digits_that_are_no_number(self):
+        """They are told apart as texts, as other names are."""
+        labels = [label('\u00b2', 0, 5), label('7', 5, 10)]
+        assert evaluate_mots(frames(labels), frames([]))['FN']['car'] == 2
 
     def test_in_another_process(self):
         gts = [*self.GTS, *frames([], video='w')]
