@@ -63,7 +63,7 @@ def mask_head(model: dict) -> dict:
 
 
 def narrow(model: dict) -> None:
-    """A quarter of the channels in the backbone, fewer blocks in Swin, fewer RoIs."""
+    """A quarter of the channels in the backbone, fewer blocks in Swin, fewer boxes."""
     without_weights(model)
     detector = model.get('detector', model)
     backbone = detector.backbone
@@ -79,6 +79,9 @@ def narrow(model: dict) -> None:
         detector.test_cfg.rcnn.max_per_img = 10
         for proposals in (detector.train_cfg.rpn_proposal, detector.test_cfg.rpn):
             proposals.max_per_img = min(proposals.max_per_img, 200)
+    elif 'detector' in model:
+        detector.test_cfg.max_per_img = 10
+        model.proposal_cfg = dict(max_per_img=100)
     first = detector.neck if 'neck' in detector else model.track_head
     first.in_channels = [channels // 4 for channels in first.in_channels]
     supervision = mask_head(model).get('supervision', {})
