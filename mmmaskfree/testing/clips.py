@@ -14,6 +14,7 @@ lies outside every box of the other frame. A filled box has a tube IoU of 0.49.
 Shape legend: ``T`` frames, ``H, W`` pixels, ``N`` objects.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -24,6 +25,7 @@ from .surfaces import (
     PHOTOGRAPHS,
     draw_color,
     draw_color_apart,
+    draw_color_of_hue,
     draw_surface,
     lab_to_rgb,
     load_photograph,
@@ -128,6 +130,8 @@ def draw_clip(
     size: tuple[int, int],
     num_frames: int,
     config: MiniConfig,
+    *,
+    hues: Sequence[float] | None = None,
 ) -> MiniClip:
     """Draw one clip in which every object is seen at least once.
 
@@ -137,12 +141,15 @@ def draw_clip(
         size: ``(H, W)`` px.
         num_frames: T >= 1.
         config: what the clip looks like.
+        hues: of the objects by class, degrees in the plane of a and b of Lab, so that
+            colour tells the classes apart; ``similar_share`` has no say then. By
+            default an object's colour says nothing about its class.
 
     Returns:
         The clip; it has at least one object.
     """
     while True:
-        clip = _draw_scene(rng, split, size, num_frames, config)
+        clip = _draw_scene(rng, split, size, num_frames, config, hues)
         seen = clip.masks.any(axis=(1, 2, 3))
         if seen.any():
             labels = tuple(np.array(clip.labels)[seen].tolist())
@@ -207,7 +214,7 @@ class _Object:
     poses: NDArray[np.float64]  # (T, 2, 3): [-1, 1]^2 -> world px
 
 
-def _draw_scene(rng, split, size, num_frames, config) -> MiniClip:
+def _draw_scene(rng, split, size, num_frames, config, hues) -> MiniClip:
     camera = _draw_camera(rng, num_frames, config)  # (T, 2) px
     ground_size = tuple(np.ceil(np.array(size) + np.ptp(camera, axis=0)[::-1]))
     ground_size = tuple(int(side) + 2 for side in ground_size)
@@ -216,7 +223,9 @@ def _draw_scene(rng, split, size, num_frames, config) -> MiniClip:
     objects = []
     for _ in range(count):
         starts = [thing.poses[0, :, 2] for thing in objects]
-        thing = _draw_object(rng, split, size, camera, ground_colors, starts, config)
+        thing = _draw_object(
+            rng, split, size, camera, ground_colors, starts, config, hues
+        )
         objects.append(thing)
     # Brightness drifts along a slow wave.
     phase, turns = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 0.8)
@@ -278,11 +287,18 @@ def _draw_ground(rng, split, size, config):
     return ground, colors
 
 
-def _draw_object(rng, split, size, camera, ground_colors, starts, config) -> _Object:
+def _draw_object(
+    rng, split, size, camera, ground_colors, starts, config, hues
+) -> _Object:
     diameter = rng.uniform(*config.object_diameter) * size[0]
-    similar = rng.random() < config.similar_share
-    distances = config.similar_distance if similar else config.color_distance
-    color = draw_color_apart(rng, ground_colors, rng.uniform(*distances))
+    if hues is None:
+        similar = rng.random() < config.similar_share
+        distances = config.similar_distance if similar else config.color_distance
+        color = draw_color_apart(rng, ground_colors, rng.uniform(*distances))
+    else:
+        label = int(rng.integers(len(CLASSES)))
+        distance = rng.uniform(*config.color_distance)
+        color = draw_color_of_hue(rng, ground_colors, hues[label], distance)
     photograph = load_photograph(str(rng.choice(PHOTOGRAPHS[split]['objects'])))
     # Room for the longer side after stretching and growing.
     side = int(np.ceil(diameter * 1.5))
@@ -295,7 +311,8 @@ def _draw_object(rng, split, size, camera, ground_colors, starts, config) -> _Ob
         normal = np.array([np.cos(angle), np.sin(angle)])
         beyond = _half_plane((side, side), normal, np.full(2, side / 2))
         surface = surface + beyond * (other - surface)
-    label = int(rng.integers(len(CLASSES)))
+    if hues is None:
+        label = int(rng.integers(len(CLASSES)))
     poses = _draw_motion(rng, size, camera, diameter, starts, config)
     return _Object(label, surface, poses)
 

@@ -121,6 +121,40 @@ def draw_color_apart(
     return best
 
 
+def draw_color_of_hue(
+    rng: np.random.Generator,
+    others: list[NDArray[np.float32]],
+    hue: float,
+    distance: float,
+) -> NDArray[np.float32]:
+    """Draw a strong colour of about one hue, apart from ``others``.
+
+    Args:
+        rng: source of randomness.
+        others: at least one ``(3,)`` Lab colour.
+        hue: angle in the plane of a and b, degrees; the drawn one is within 12.
+        distance: least Lab distance to ``others``.
+
+    Returns:
+        ``(3,)`` Lab: the first of 64 candidates that is so far away, or else the
+        farthest.
+    """
+    best, best_distance = None, -np.inf
+    for _ in range(64):
+        angle = np.deg2rad(hue + rng.uniform(-12, 12))
+        chroma = rng.uniform(30, 55)
+        color = (rng.uniform(35, 75), chroma * np.cos(angle), chroma * np.sin(angle))
+        color = np.array(color, np.float32)
+        nearest = min(np.linalg.norm(color - other) for other in others)
+        if not _can_be_shown(color):
+            nearest -= 1000  # last, not never: one must be returned
+        if nearest > best_distance:
+            best, best_distance = color, nearest
+        if nearest >= distance:
+            break
+    return best
+
+
 def draw_surface(
     rng: np.random.Generator,
     photograph: NDArray[np.float32],
