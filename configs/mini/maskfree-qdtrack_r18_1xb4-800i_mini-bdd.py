@@ -14,11 +14,15 @@ model = dict(
     detector=dict(
         roi_head=dict(
             bbox_head=dict(num_classes=num_classes),
-            mask_head=dict(num_classes=num_classes),
+            # At 1.5 the masks of these small objects grow until they fill the crop.
+            mask_head=dict(num_classes=num_classes, roi_scale=2.0),
         ),
         train_cfg=dict(
             rpn=dict(assigner=dict(ignore_iof_thr=ignore_iof_thr)),
-            rcnn=dict(assigner=dict(ignore_iof_thr=ignore_iof_thr)),
+            rcnn=dict(
+                assigner=dict(ignore_iof_thr=ignore_iof_thr),
+                sampler=dict(num=48, pos_fraction=0.25),
+            ),
         ),
     ),
     track_head=dict(train_cfg=dict(assigner=dict(ignore_iof_thr=ignore_iof_thr))),
