@@ -31,7 +31,6 @@ MMENGINE, MMDET = 'mmengine==0.11.0rc3', 'mmdet==3.3.0'
 MMTRACK_NEEDS = (
     'lap',
     'motmetrics',
-    'trackeval',
     'scikit-learn',
     'seaborn',
     'tabulate',
