@@ -9,12 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scripts import TOOLS, listen_to_ctrl_c, load_script
 
 from mmmaskfree.evaluation import mots_report
 from mmmaskfree.formats import (
     CATEGORIES,
+    encode,
     read_frames,
     resolve_frames,
     write_bitmasks,
@@ -160,6 +162,24 @@ def test_bitmasks(scores, tmp_path, capsys):
             assert equal(found[column], whole[column]), column
 
 
+def test_an_id_in_two_classes_of_a_frame(scores, tmp_path):
+    """Two tracks for the official evaluation: its classes know nothing of others."""
+    masks = np.zeros((2, 8, 12), bool)
+    masks[0, 1:5, 1:5] = masks[1, 2:7, 6:11] = True
+    car, bus = encode(masks)
+    found = {}
+    for name, other in (('alike', '1'), ('apart', '2')):
+        labels = [
+            {'id': '1', 'category': 'car', 'score': 0.9, 'rle': car},
+            {'id': other, 'category': 'bus', 'score': 0.8, 'rle': bus},
+        ]
+        path = tmp_path / f'{name}.json'
+        write_frames([{'name': 'v.jpg', 'videoName': 'v', 'labels': labels}], path)
+        found[name] = scores(path, path, '--no-hota')
+    assert found['alike'] == found['apart']
+    assert found['alike']['MOTSA']['car'] == found['alike']['MOTSA']['bus'] == 100
+
+
 def test_resolve_overlap(scores, capsys, tmp_path):
     raw = scores(*paths(OVERLAP))
     capsys.readouterr()
@@ -204,13 +224,37 @@ class TestFaults:
 
     def test_label_without_a_mask(self, tool, tmp_path, capsys):
         def change(frames):
-            frames[3]['labels'][0].pop('rle')
+            label = frames[3]['labels'][0]
+            del label['rle']
+            label['box2d'] = dict(x1=0, y1=0, x2=5, y2=5)
 
         path = self.write(tmp_path, change)
-        name = frames_of(BASIC, 'pred')[3]['name']
-        for more in ([], ['--resolve-overlap']):
+        frame = frames_of(BASIC, 'pred')[3]
+        for more in ([], ['--resolve-overlap'], ['--workers', 2]):
             said = fault(tool, capsys, paths(BASIC)[0], path, *more)
-            assert name in said and 'mask' in said
+            assert said.startswith(f'ERROR {path}: video {frame["videoName"]}, frame ')
+            assert frame['name'] in said and 'has no mask' in said
+
+    def test_faults_that_scoring_finds_are_of_a_file_and_a_frame(
+        self, tool, tmp_path, capsys
+    ):
+        def no_number(frames):
+            frames[3]['labels'][0]['id'] = 'seven'
+
+        def no_mask(frames):
+            frames[3]['labels'][0].pop('rle')
+
+        for side, change, said in (
+            ('pred', no_number, "the id 'seven' is no whole number"),
+            ('gt', no_mask, 'has no mask'),
+        ):
+            path = self.write(tmp_path, change, name=side)
+            both = [*paths(BASIC)]
+            both[side == 'pred'] = path
+            frame = frames_of(BASIC, side)[3]
+            where = f'{path}: video {frame["videoName"]}, frame {frame["frameIndex"]} '
+            error = fault(tool, capsys, *both)
+            assert error.startswith(f'ERROR {where}({frame["name"]})') and said in error
 
     def test_frames_that_the_ground_truth_lacks(self, tool, tmp_path, capsys):
         extra = {'name': 'x-0000013.jpg', 'frameIndex': 12, 'labels': []}
@@ -221,6 +265,7 @@ class TestFaults:
                 lambda frames, v=video: frames.append({**extra, 'videoName': v}),
             )
             said = fault(tool, capsys, paths(BASIC)[0], path)
+            assert said.startswith(f'ERROR {path} is not of {paths(BASIC)[0]}: ')
             assert video in said
 
     def test_overlap_without_scores(self, tool, tmp_path, capsys):
@@ -233,6 +278,7 @@ class TestFaults:
         truth = paths(OVERLAP)[0]
         said = fault(tool, capsys, truth, path, '--resolve-overlap')
         assert f'{path}: video ' in said and 'has no score' in said
+        assert '.jpg, label ' in said
 
     def test_without_trackeval(self, tool, capsys, monkeypatch):
         monkeypatch.setitem(sys.modules, 'trackeval.metrics', None)

@@ -24,6 +24,7 @@ from mmengine.structures import InstanceData
 from mmmaskfree.datasets import BDD100KMOTSDataset
 from mmmaskfree.evaluation.functional import evaluate_mots_ap, evaluate_mots_hota
 from mmmaskfree.evaluation.metrics import BDD100KMOTSMetric
+from mmmaskfree.evaluation.mots_report import score_frames, summary
 from mmmaskfree.formats import (
     CATEGORIES,
     canonical_category,
@@ -249,6 +250,44 @@ class TestGolden:
         assert not frames
         want = {f'bdd100k_mots/{k}': value for k, value in expected_of(case).items()}
         assert metric.evaluate(5) == pytest.approx(want, rel=0, abs=1e-9)
+
+    def test_labels_without_a_pixel(self, tmp_path, mmdet_scope):
+        """The same folder scores the same through the data set and from its files."""
+        gts, preds, _ = load(CASES[0])
+        (empty,) = encode(np.zeros((1, 180, 320), bool))
+        hidden = 0
+        for one in gts[::2]:
+            for label in (one['labels'] or [])[:1]:
+                label['rle'] = empty
+                label.pop('box2d', None)
+                hidden += 1
+        path = tmp_path / 'gt.json'
+        path.write_text(json.dumps(gts))
+        data_set = BDD100KMOTSDataset(
+            ann_file=str(path),
+            frame_size=(180, 320),
+            check_images=False,
+            pipeline=[],
+            test_mode=True,
+        )
+        frames = {
+            image['file_name']: image
+            for index in range(len(data_set))
+            for image in data_set.get_data_info(index)['images']
+        }
+        metric = BDD100KMOTSMetric(resolve_overlap=False, hota=False)
+        metric.dataset_meta = data_set.metainfo
+        for sample in samples_of(CASES[0]):
+            for one in sample.video_data_samples:
+                read = frames[one.img_path]
+                one.set_metainfo({key: read[key] for key in ('video_id', 'instances')})
+            metric.process({}, [sample])
+        found = metric.evaluate(5)
+        want = finite(summary(score_frames(gts, preds, hota=False)))
+        assert hidden > 20 and want['FN'] > hidden
+        assert found == pytest.approx(
+            {f'bdd100k_mots/{k}': value for k, value in want.items()}, rel=0, abs=1e-9
+        )
 
     @pytest.mark.parametrize('case', CASES[:3])
     def test_without_overlap_there_is_nothing_to_resolve(self, case, log):
@@ -533,9 +572,44 @@ class TestSubmission:
                 [x[k] for k in keys] for x in one['labels']
             ]
 
-    def test_what_is_written_scores_the_same(self, tmp_path):
-        from mmmaskfree.evaluation.mots_report import score_frames, summary
+    @pytest.mark.parametrize(
+        ('names', 'meta', 'want'),
+        [
+            (['v-0000004.jpg', 'v-0000007.jpg'], None, [3, 6]),  # the names say it
+            (['v-0000004.jpg', 'v-0000007.jpg'], [10, 11], [10, 11]),  # or the labels
+            (['left.jpg', 'right.jpg'], None, [0, 1]),
+            (['v-0000004.jpg', 'v-0000007.jpg'], [None, None], [None, None]),
+        ],
+    )
+    def test_frame_index(self, names, meta, want, tmp_path):
+        sample = video(1, *[([gt(1, OBJECT)], [pred(1, OBJECT)])] * 2)
+        for t, one in enumerate(sample.video_data_samples):
+            one.set_metainfo({'img_path': f'images/v/{names[t]}'})
+            if meta is not None:
+                one.set_metainfo({'frame_index': meta[t]})
+        assert score([sample], outfile_prefix=str(tmp_path / 'out'))['MOTSA'] == 100
+        frames = read_json(tmp_path)
+        assert [one.get('frameIndex') for one in frames] == want
+        assert [one['name'] for one in frames] == names
+        # As it would be scored from the labels.
+        truth = [one | {'labels': []} for one in frames]
+        score_frames(truth, frames, hota=False)
 
+    def test_bitmasks_are_as_large_as_their_frames(self, tmp_path):
+        samples = [video(1, ([], [pred(1, OBJECT)]))]
+        for video_id, size in ((2, (8, 6)), (3, (5, 9))):
+            sample = TrackDataSample()
+            sample.video_data_samples = [frame(video_id, 0, 1, [], [], size=size)]
+            samples.append(sample)
+        kwargs = dict(outfile_prefix=str(tmp_path / 'out'), bitmasks=True)
+        assert score(samples, 'none', **kwargs) == {}
+        sizes = {
+            path.parent.name: cv2.imread(str(path), cv2.IMREAD_UNCHANGED).shape[:2]
+            for path in (tmp_path / 'out_bitmasks').glob('*/*.png')
+        }
+        assert sizes == {'v1': SIZE, 'v2': (8, 6), 'v3': (5, 9)}
+
+    def test_what_is_written_scores_the_same(self, tmp_path):
         result = score(samples_of(CASES[3]), outfile_prefix=str(tmp_path / 'out'))
         gts = read_frames(DATA / f'{CASES[3]}_gt.json')
         again = summary(score_frames(gts, read_frames(tmp_path / 'out.json')))
@@ -586,6 +660,12 @@ class TestBadInput:
         sample = scene()[0]
         del sample.video_data_samples[0].pred_track_instances.masks
         with pytest.raises(ValueError, match=r'video 1, frame 0: .* no masks'):
+            score([sample])
+
+    @pytest.mark.parametrize('value', [math.nan, math.inf])
+    def test_scores_that_are_no_numbers(self, value):
+        sample = video(1, ([], []), ([gt(1, OBJECT)], [pred(1, OBJECT, score=value)]))
+        with pytest.raises(ValueError, match=f'video 1, frame 1: .* score is {value}'):
             score([sample])
 
     def test_masks_not_at_the_size_of_the_frame(self):
