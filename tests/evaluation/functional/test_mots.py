@@ -420,7 +420,7 @@ class TestBadLabels:
 
     def test_no_mask(self):
         self.fails("label 7: has no mask ('rle')", rle=...)
-        self.fails("has no 'rle'", rle=None)
+        self.fails("has no mask ('rle')", rle=None)
 
     @pytest.mark.parametrize(
         'rle',
