@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
+from threading import current_thread, main_thread
 from typing import Any
 
 
@@ -41,8 +42,19 @@ class ProcessPool(ProcessPoolExecutor):
 def _hold_ctrl_c() -> Iterator[None]:
     """Ctrl-C waits, and never reaches processes or threads that begin meanwhile."""
     # A new process keeps the mask even before any of its own code has run.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # The mask is this thread's: another one, of BLAS for instance, may take the signal,
+    # and Python would raise here, between a process and what it is to be told.
+    held: list[tuple] = []
+    handler = signal.getsignal(signal.SIGINT)
+    ours = callable(handler) and current_thread() is main_thread()
+    if ours:
+        signal.signal(signal.SIGINT, lambda *call: held.append(call))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if ours:
+            signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+    if held:
+        handler(*held[0])

@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,31 @@ def test_ctrl_c_of_a_terminal(moment, tmp_path):
     for path in folder.glob('begun_*'):  # none is left behind
         with pytest.raises(ProcessLookupError):
             os.kill(int(path.name.removeprefix('begun_')), 0)
+
+
+def test_ctrl_c_that_another_thread_takes_waits_too(monkeypatch):
+    """Those of BLAS do not block it, and Python raises it in the main thread."""
+    begun = threading.Event()
+    other = threading.Thread(target=begun.wait)
+    other.start()
+    whole = []
+
+    def submit(self, *args):
+        signal.pthread_kill(other.ident, signal.SIGINT)
+        time.sleep(0.1)
+        whole.append(args)
+
+    monkeypatch.setattr(ProcessPoolExecutor, 'submit', submit)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ProcessPool(1).submit(pow, 2, 3)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+        begun.set()
+        other.join()
+    assert whole == [(pow, 2, 3)]
 
 
 def test_what_has_not_begun_is_given_up(tmp_path):
