@@ -10,5 +10,6 @@ model = dict(
     detector=dict(bbox_head=dict(num_classes=8)),
     track_head=dict(train_cfg=dict(assigner=dict(ignore_iof_thr=0.5))),
     # The scores are products of two shares, so they are lower than those of QDTrack.
-    tracker=dict(preset='mots', init_score_thr=0.4),
+    # Of three pairs of thresholds the best, on clips that no table is of.
+    tracker=dict(preset='mots', init_score_thr=0.3, obj_score_thr=0.2),
 )
