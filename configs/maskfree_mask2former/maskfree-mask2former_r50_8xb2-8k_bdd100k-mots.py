@@ -31,6 +31,7 @@ box_clips[0].update(num_frames=clip_frames, frame_range=frame_range)
 box_clips[1].transforms[2].scales = train_scales
 whole_videos = _base_.whole_videos
 whole_videos[0].transforms[1].scale = test_scale
+whole_videos[1].meta_keys = ('frame_index',)  # goes into the submission
 num_frames = clip_frames
 train_pipeline = box_clips
 test_pipeline = whole_videos

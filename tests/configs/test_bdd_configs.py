@@ -87,6 +87,7 @@ def test_frames(stem):
     assert train['RandomFlip']['prob'] == 0.5
     assert test['Resize']['scale'] == (1296, 720)
     assert test['Resize']['keep_ratio']
+    assert test['PackTrackInputs']['meta_keys'] == ('frame_index',)
     clip = train['mmmaskfree.ClipSample']
     assert clip['frame_range'] == 3
     assert clip['num_frames'] == cfg.num_frames
