@@ -10,8 +10,6 @@ may be there. What a frame is called on disk is
 import json
 import math
 import re
-import shutil
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -23,7 +21,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..utils.files import whole_file
+from ..utils.files import whole_file, whole_folder
 from ..utils.processes import ProcessPool
 from .bitmask import draw_bitmask, parse_bitmask
 from .labels import FormatError, canonical_category
@@ -168,12 +166,7 @@ def write_bitmasks(
             file name.
         FileExistsError: There is something in the folder.
     """
-    folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f'{folder} is there. Remove it, or write somewhere else')
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f'.{folder.name}.{uuid.uuid4().hex}')
-    jobs = []
+    jobs = []  # what is written where in the folder
     for video, own in group_by_video(frames).items():
         sizes = (
             tuple(label['rle']['size'])
@@ -187,32 +180,29 @@ def write_bitmasks(
             for name in (video, frame['name']):
                 check_file_name(name)
             still = stem == video and frame.get('frameIndex') is None
-            place = temporary if still else temporary / video
-            jobs.append((place / f'{stem}.png', frame, own_size))
-    try:
-        for place in {job[0].parent for job in jobs} | {temporary}:
-            place.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            done: Iterable = map(_write_bitmask, jobs)
-            if workers > 1 and len(jobs) > 1:
-                pool = stack.enter_context(ProcessPool(workers))
-                done = pool.map(_write_bitmask, jobs, chunksize=16)
-            for number, _ in enumerate(done, start=1):
-                if on_file is not None:
-                    on_file(number, len(jobs))
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            place = Path(f'{stem}.png') if still else Path(video, f'{stem}.png')
+            jobs.append((place, frame, own_size))
+    with whole_folder(Path(folder)) as temporary, ExitStack() as stack:
+        for place in {job[0].parent for job in jobs}:
+            (temporary / place).mkdir(exist_ok=True)
+        write = partial(_write_bitmask, temporary)
+        done: Iterable = map(write, jobs)
+        if workers > 1 and len(jobs) > 1:
+            pool = stack.enter_context(ProcessPool(workers))
+            done = pool.map(write, jobs, chunksize=16)
+        for number, _ in enumerate(done, start=1):
+            if on_file is not None:
+                on_file(number, len(jobs))
 
 
-def _write_bitmask(job: tuple[Path, dict, tuple[int, int]]) -> None:
-    path, frame, size = job
+def _write_bitmask(folder: Path, job: tuple[Path, dict, tuple[int, int]]) -> None:
+    place, frame, size = job
     try:
         image = draw_bitmask(frame['labels'] or [], size)
     except FormatError as error:
         error.place = f'video {frame["videoName"]}, frame {frame["name"]}'
         raise
-    write_rgba(path, image)
+    write_rgba(folder / place, image)
 
 
 def group_by_video(frames: Iterable[dict]) -> dict[str, list[dict]]:
@@ -426,6 +416,7 @@ class _JsonReader:
         self.path = path
         self.size = size
         self.frames: list[dict] = []
+        self.places: list[str] = []  # of the frames, for messages
         self.errors: list[FormatError] = []
         self.sizes: dict[str, tuple[int, int]] = {}  # of the masks of each video
 
@@ -443,8 +434,8 @@ class _JsonReader:
                 self._read_frame(index, frame)
             except FormatError as error:
                 self.errors.append(error)
-        for frame in self.frames:
-            self._draw(frame)
+        for place, frame in zip(self.places, self.frames, strict=True):
+            self._draw(place, frame)
 
     def _error(self, *place: str, what: str, mend: str) -> FormatError:
         return FormatError(what, mend, place=', '.join(place), file=self.path)
@@ -533,6 +524,7 @@ class _JsonReader:
                     shown.add(track)
                     frame['labels'].append(label)
         self.frames.append(frame)
+        self.places.append(place)
 
     def _read_label(self, place: str, index: int, label: Any, video: str) -> dict:
         entry = f'label {index}'
@@ -606,7 +598,7 @@ class _JsonReader:
                 mend='Give it the numbers x1, y1, x2, y2 (px)',
             )
 
-    def _draw(self, frame: dict) -> None:
+    def _draw(self, place: str, frame: dict) -> None:
         """Polygons become masks, those of a frame together."""
         drawn = [
             label
@@ -622,7 +614,7 @@ class _JsonReader:
             ids = ', '.join(str(label['id']) for label in drawn)
             self.errors.append(
                 self._error(
-                    f'frame {frame["name"]}',
+                    place,
                     f'labels {ids}',
                     what=str(error),
                     mend='Mend the poly2d',

@@ -290,7 +290,10 @@ def labelled(**fields):
         ([labelled(rle=None)], 'has neither box2d nor rle nor poly2d'),
         ([labelled(rle={'size': [2, 2], 'counts': 'oops'})], 'are no RLE'),
         ([labelled(rle={'size': [2], 'counts': []})], 'not .height, width.'),
-        ([labelled(rle=None, poly2d=[])], 'labels 1: its poly2d is no list'),
+        (
+            [labelled(rle=None, poly2d=[])],
+            r'frame 0 \(f.jpg\), labels 1: its poly2d is',
+        ),
         (
             [
                 labelled(),

@@ -496,3 +496,66 @@ def test_a_folder_that_is_full_is_left_alone(convert, tmp_path):
     assert f'{tmp_path / "full"} is there' in err
     assert not (tmp_path / 'o.json').exists()
     assert (tmp_path / 'full/mine').exists()
+
+
+def test_an_id_in_two_classes_of_a_frame_becomes_two(convert, tmp_path):
+    """Two tracks for the official evaluation; a bitmask holds one of an id."""
+    masks = np.zeros((2, *SIZE), bool)
+    masks[0, 2:8, 2:8] = masks[1, 10:20, 20:30] = True
+    rles = encode(masks)
+    shown = [('person', 0), ('bus', 1)], [('bus', 1), ('pedestrian', 0)]
+    frames = [
+        {
+            **{'name': f'v-{t + 1:07d}.jpg', 'videoName': 'v', 'frameIndex': t},
+            'labels': [
+                {'id': '7', 'category': name, 'score': 0.5, 'rle': rles[i]}
+                for name, i in labels
+            ],
+        }
+        for t, labels in enumerate(shown)
+    ]
+    write_frames(frames, tmp_path / 'results.json')
+    out, folder = tmp_path / 'out.json', tmp_path / 'bitmasks'
+    status, said, _ = convert('to-results', tmp_path / 'results.json', out, folder)
+    assert status == 0
+    assert 'Tracks of 1 videos were numbered from 1' in said
+    for path in (out, folder):
+        for frame in read_frames(path):
+            by_id = {label['id']: label['rle'] for label in frame['labels']}
+            assert by_id == {'1': rles[0], '2': rles[1]}
+
+
+def files_in(folder):
+    return [str(p.relative_to(folder)) for p in folder.rglob('*') if p.is_file()]
+
+
+def test_where_bitmasks_fail_no_json_is_written(convert, tmp_path):
+    frames = results(make_scene())
+    frames[-1]['name'] = 'a/b.jpg'  # which a JSON file takes
+    write_frames(frames, tmp_path / 'results.json')
+    outs = [tmp_path / name for name in ('o.json', 'o', 'p.json')]
+    status, said, err = convert('to-results', tmp_path / 'results.json', *outs)
+    assert status == 1
+    assert "'a/b.jpg' is no file name" in err and 'Wrote' not in said
+    assert files_in(tmp_path) == ['results.json']
+    status, _, _ = convert('to-results', tmp_path / 'results.json', outs[0])
+    assert status == 0
+
+
+@pytest.mark.parametrize('names', [('o', 'o/in.json'), ('o', 'o/in'), ('o/in', 'o')])
+def test_one_out_in_the_other(convert, tmp_path, names):
+    write_frames(results(make_scene()), tmp_path / 'results.json')
+    outs = [tmp_path / name for name in names]
+    status, said, err = convert('to-results', tmp_path / 'results.json', *outs)
+    assert status == 1
+    assert 'ERROR' in err and 'Wrote' not in said
+    assert files_in(tmp_path) == ['results.json']
+
+
+def test_an_out_that_is_named_twice(convert, tmp_path):
+    write_frames(results(make_scene()), tmp_path / 'results.json')
+    status, said, _ = convert(
+        'to-results', tmp_path / 'results.json', *[tmp_path / 'o'] * 2
+    )
+    assert status == 0
+    assert said.count('Wrote') == 1

@@ -19,7 +19,7 @@ import json
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from tqdm import tqdm
 from mmmaskfree.formats import (
     FRAME_SIZE,
     FormatError,
+    canonical_category,
     group_by_video,
     iter_frames,
     read_frames,
@@ -40,7 +41,7 @@ from mmmaskfree.formats import (
 )
 from mmmaskfree.formats.bitmask import MAX_ID
 from mmmaskfree.formats.labels import is_number
-from mmmaskfree.utils.files import whole_file
+from mmmaskfree.utils.files import whole_file, whole_folder
 
 # Blocks are no characters of every terminal.
 progress_bar = partial(tqdm, ascii=True)
@@ -139,7 +140,7 @@ def convert_labels(args: argparse.Namespace) -> int:
             on_file=on_file,
             errors=errors,
         )
-        data, notes = to_coco(frames, size_of=size_of)
+        data, notes = to_coco(frames, box_only=args.box_only, size_of=size_of)
     faults = [str(error) for error in errors]
     if not data['images'] and not faults:
         faults.append(f'{args.labels}: has no frame. Give a file with frames')
@@ -153,8 +154,6 @@ def convert_labels(args: argparse.Namespace) -> int:
         print(f'{count}: nothing is written', file=sys.stderr)
         return 1
     if args.out:
-        if args.box_only:
-            drop_masks(data)
         write_coco(data, Path(args.out))
         print(f'Wrote {args.out}')
     return 0
@@ -249,13 +248,6 @@ def print_report(data: dict, notes: Counter, source: str) -> None:
             print(f'  {count} {what}')
 
 
-def drop_masks(data: dict) -> None:
-    """Leave boxes alone in a CocoVID dict, and areas that are theirs."""
-    for annotation in data['annotations']:
-        if annotation.pop('segmentation', None):
-            annotation['area'] = annotation['bbox'][2] * annotation['bbox'][3]
-
-
 def write_coco(data: dict, path: Path) -> None:
     """Write it entry by entry, since its text may be larger than memory."""
     with whole_file(path) as temporary, temporary.open('w', encoding='ascii') as file:
@@ -272,69 +264,87 @@ def write_coco(data: dict, path: Path) -> None:
 
 def convert_results(args: argparse.Namespace) -> int:
     """Reads, resolves, writes; returns the exit status."""
-    jsons = [path for path in args.out if path.suffix == '.json']
-    folders = [path for path in args.out if path.suffix != '.json']
-    for folder in folders:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise FileExistsError(f'{folder} is there. Remove it, or name another')
-    with progress('reading results') as on_file:
-        frames = read_frames(
-            args.results, size=args.size, workers=args.workers, on_file=on_file
-        )
-    frames, overlaps = resolve_frames(
-        progress_bar(frames, desc='resolving overlaps', unit='frame'), args.results
-    )
-    print(f'{args.results}: {overlaps}')
-    frames = renumber(frames)
-    for path in jsons:
-        write_frames(frames, path)
-        print(f'Wrote {path}')
-    for folder in folders:
-        with progress('writing bitmasks') as on_file:
-            write_bitmasks(
-                frames, folder, size=args.size, workers=args.workers, on_file=on_file
+    outs = dict.fromkeys(args.out)
+    with ExitStack() as stack:
+        # All take their names at the end, the first to be entered last. So those in
+        # folders come first: a folder that is to hold another one gets no name.
+        temporaries = {
+            path: stack.enter_context(
+                whole_file(path) if path.suffix == '.json' else whole_folder(path)
             )
-        print(f'Wrote {folder}')
+            for path in sorted(outs, key=lambda path: -len(path.parts))
+        }
+        with progress('reading results') as on_file:
+            frames = read_frames(
+                args.results, size=args.size, workers=args.workers, on_file=on_file
+            )
+        frames, overlaps = resolve_frames(
+            progress_bar(frames, desc='resolving overlaps', unit='frame'), args.results
+        )
+        print(f'{args.results}: {overlaps}')
+        frames = renumber(frames)
+        for path, temporary in temporaries.items():
+            if path.suffix == '.json':
+                write_frames(frames, temporary)
+                continue
+            with progress('writing bitmasks') as on_file:
+                write_bitmasks(
+                    frames,
+                    temporary,
+                    size=args.size,
+                    workers=args.workers,
+                    on_file=on_file,
+                )
+    for path in outs:
+        print(f'Wrote {path}')
     return 0
+
+
+def track_of(label: dict) -> tuple[str, str]:
+    """What tells tracks of a video apart: id and category."""
+    return str(label['id']), canonical_category(label['category'])[0]
 
 
 def renumber(frames: list[dict]) -> list[dict]:
     """The frames as they are submitted, with ids that a bitmask can hold.
 
-    A video whose ids are all numbers from 1 to 65535 keeps them; the tracks of any
-    other are numbered from 1 in the order in which they appear, which is said.
+    A video keeps its ids where all are numbers from 1 to 65535 and each is of one
+    category; the tracks of any other, an id and a category each, are numbered from 1
+    in the order in which they appear, which is said.
 
     Raises:
         FormatError: A video has more tracks than there are numbers.
     """
-    changed = []
-    numbered: dict[tuple[str, str], str] = {}  # (video, id) -> id of the output
+    numbered: dict[str, dict[tuple[str, str], str]] = {}  # ids of the output
     for video, own in group_by_video(frames).items():
-        ids = dict.fromkeys(
-            str(label['id']) for frame in own for label in frame['labels']
+        tracks = dict.fromkeys(
+            track_of(label) for frame in own for label in frame['labels']
         )
+        ids = {i for i, _ in tracks}
         # '07' and '7' are two tracks but one number.
-        if all(
+        if len(ids) == len(tracks) and all(
             is_number(i) and i == str(int(i)) and 1 <= int(i) <= MAX_ID for i in ids
         ):
             continue
-        if len(ids) > MAX_ID:
+        if len(tracks) > MAX_ID:
             raise FormatError(
-                f'has {len(ids)} tracks, a bitmask holds {MAX_ID}',
+                f'has {len(tracks)} tracks, a bitmask holds {MAX_ID}',
                 'Leave out those with low scores',
                 place=f'video {video}',
             )
-        changed.append(video)
-        for number, i in enumerate(ids, start=1):
-            numbered[video, i] = str(number)
-    if changed:
+        numbered[video] = {
+            track: str(number) for number, track in enumerate(tracks, start=1)
+        }
+    if numbered:
         print(
-            f'Tracks of {len(changed)} videos were numbered from 1, since their ids '
-            f'are not all numbers from 1 to {MAX_ID} (first: {changed[0]})'
+            f'Tracks of {len(numbered)} videos were numbered from 1, since their ids '
+            f'are not all numbers from 1 to {MAX_ID}, each of one category (first: '
+            f'{next(iter(numbered))})'
         )
 
     def written(label: dict, video: str) -> dict:
-        number = numbered.get((video, str(label['id'])), str(label['id']))
+        tracks = numbered.get(video)
+        number = tracks[track_of(label)] if tracks else str(label['id'])
         kept = ('category', 'score', 'attributes', 'rle')
         return {'id': number} | {key: label[key] for key in kept if key in label}
 

@@ -1,7 +1,6 @@
 """The official evaluation of BDD100K MOTS, and the files of a submission."""
 
 import math
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from mmmaskfree.formats import (
     write_frames,
 )
 from mmmaskfree.registry import METRICS
+from mmmaskfree.utils.files import whole_folder
 
 from ..mots_report import (
     COUNTS,
@@ -96,8 +96,8 @@ class BDD100KMOTSMetric(BaseMetric):
             ``bdd100k_mots`` in the directory of the runner's log file. Tracks are
             numbered from 1 in each video.
         bitmasks: Where the JSON is written, also write the folder
-            ``<outfile_prefix>_bitmasks`` with ``<video>/<frame>.png``; one of the
-            same name is replaced.
+            ``<outfile_prefix>_bitmasks`` with ``<video>/<frame>.png``; a folder of
+            that name, whatever is in it, is replaced when the new one is whole.
         collect_device: As in mmengine's ``BaseMetric``.
         prefix: As in mmengine's ``BaseMetric``.
         collect_dir: As in mmengine's ``BaseMetric``.
@@ -313,10 +313,10 @@ class BDD100KMOTSMetric(BaseMetric):
         logger.info(f'Wrote {masks} masks of {len(frames)} frames to {path}')
         if self.bitmasks:
             folder = Path(f'{prefix}_bitmasks').absolute()
-            if folder.exists():
-                shutil.rmtree(folder)  # of the last evaluation
-            write_bitmasks(frames, folder, size=sizes, workers=self.workers)
-            logger.info(f'Wrote {len(frames)} bitmasks to {folder}')
+            replaced = ', in place of what was there' if folder.exists() else ''
+            with whole_folder(folder, replace=True) as new:
+                write_bitmasks(frames, new, size=sizes, workers=self.workers)
+            logger.info(f'Wrote {len(frames)} bitmasks to {folder}{replaced}')
 
 
 def _names(videos: dict[int, list[dict]]) -> dict[int, str]:

@@ -23,7 +23,7 @@ from mmengine.structures import InstanceData
 
 from mmmaskfree.datasets import BDD100KMOTSDataset
 from mmmaskfree.evaluation.functional import evaluate_mots_ap, evaluate_mots_hota
-from mmmaskfree.evaluation.metrics import BDD100KMOTSMetric
+from mmmaskfree.evaluation.metrics import BDD100KMOTSMetric, bdd100k_mots_metric
 from mmmaskfree.evaluation.mots_report import score_frames, summary
 from mmmaskfree.formats import (
     CATEGORIES,
@@ -608,6 +608,29 @@ class TestSubmission:
             for path in (tmp_path / 'out_bitmasks').glob('*/*.png')
         }
         assert sizes == {'v1': SIZE, 'v2': (8, 6), 'v3': (5, 9)}
+
+    def test_bitmasks_are_replaced_by_whole_ones(self, tmp_path, log, monkeypatch):
+        kwargs = dict(outfile_prefix=str(tmp_path / 'out'), bitmasks=True)
+        mine = tmp_path / 'out_bitmasks/mine.txt'
+        mine.parent.mkdir()
+        mine.touch()
+
+        def fail(frames, folder, **kwargs):
+            (folder / 'begun').touch()
+            raise OSError('the disk is full')
+
+        with monkeypatch.context() as patch:
+            patch.setattr(bdd100k_mots_metric, 'write_bitmasks', fail)
+            with pytest.raises(OSError, match='the disk is full'):
+                score(scene(), 'none', **kwargs)
+        assert list(mine.parent.iterdir()) == [mine]
+        assert 'in place of' not in log()
+        score(scene(), 'none', **kwargs)
+        assert f'to {mine.parent}, in place of what was there' in log()
+        assert [path.name for path in mine.parent.iterdir()] == ['v1']
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            *('out.json', 'out_bitmasks', 'run')
+        ]
 
     def test_what_is_written_scores_the_same(self, tmp_path):
         result = score(samples_of(CASES[3]), outfile_prefix=str(tmp_path / 'out'))
