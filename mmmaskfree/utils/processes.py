@@ -41,9 +41,7 @@ class ProcessPool(ProcessPoolExecutor):
 @contextmanager
 def _hold_ctrl_c() -> Iterator[None]:
     """Ctrl-C waits, and never reaches processes or threads that begin meanwhile."""
-    # A new process keeps the mask even before any of its own code has run.
-    masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    # The mask is this thread's: another one, of BLAS for instance, may take the signal,
+    # A mask is of one thread: another one, of BLAS for instance, may take the signal,
     # and Python would raise here, between a process and what it is to be told.
     held: list[tuple] = []
     handler = signal.getsignal(signal.SIGINT)
@@ -51,10 +49,14 @@ def _hold_ctrl_c() -> Iterator[None]:
     if ours:
         signal.signal(signal.SIGINT, lambda *call: held.append(call))
     try:
-        yield
+        # A new process keeps the mask even before any of its own code has run.
+        masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, masked)
     finally:
         if ours:
             signal.signal(signal.SIGINT, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
-    if held:
-        handler(*held[0])
+        if held:
+            handler(*held[0])

@@ -70,28 +70,47 @@ def test_ctrl_c_of_a_terminal(moment, tmp_path):
             os.kill(int(path.name.removeprefix('begun_')), 0)
 
 
-def test_ctrl_c_that_another_thread_takes_waits_too(monkeypatch):
+@pytest.mark.parametrize('moment', ['masked', 'submit', 'fault'])
+def test_ctrl_c_that_another_thread_takes_waits_too(moment, monkeypatch):
     """Those of BLAS do not block it, and Python raises it in the main thread."""
-    begun = threading.Event()
-    other = threading.Thread(target=begun.wait)
+    done = threading.Event()
+    other = threading.Thread(target=done.wait)
     other.start()
     whole = []
+    pool = ProcessPool(1)
+    set_mask = signal.pthread_sigmask
 
-    def submit(self, *args):
+    def interrupt():
         signal.pthread_kill(other.ident, signal.SIGINT)
         time.sleep(0.1)
+
+    def masked(how, signals):
+        before = set_mask(how, signals)
+        if moment == 'masked' and how == signal.SIG_BLOCK:
+            interrupt()
+        return before
+
+    def submit(self, *args):
+        if moment != 'masked':
+            interrupt()
         whole.append(args)
+        if moment == 'fault':
+            raise RuntimeError('no process can be started')
 
     monkeypatch.setattr(ProcessPoolExecutor, 'submit', submit)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(signal, 'pthread_sigmask', masked)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    mask = set_mask(signal.SIG_BLOCK, ())
     try:
         with pytest.raises(KeyboardInterrupt):
-            ProcessPool(1).submit(pow, 2, 3)
+            pool.submit(pow, 2, 3)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert set_mask(signal.SIG_BLOCK, ()) == mask
     finally:
-        signal.signal(signal.SIGINT, before)
-        begun.set()
+        done.set()
         other.join()
+        set_mask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
     assert whole == [(pow, 2, 3)]
 
 
