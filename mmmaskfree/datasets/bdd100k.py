@@ -213,6 +213,15 @@ class _LabelReader(VideoReader):
                 'Set ann_file. Only test_mode=True does without',
             )
             return
+        if not self.file:
+            self._error(
+                'missing-file',
+                '',
+                'neither an ann_file nor a folder of images is given',
+                'Set ann_file, or data_prefix=dict(img_path=...) to the folder with '
+                '<video>/<frame>.jpg',
+            )
+            return
         faults: list[FormatError] = []
         try:
             for frame in self._raw_frames(chosen, workers, on_file, faults):

@@ -422,7 +422,7 @@ def test_no_ann_file(root):
     assert "has no video 'c'" in root.error(videos=['c'], **kwargs)
 
 
-def test_no_ann_file_and_no_images_or_no_test(root):
+def test_no_ann_file_and_no_images_or_no_test(root, monkeypatch):
     assert 'Only test_mode=True does without' in root.error(ann_file='')
     kwargs = {'ann_file': '', 'test_mode': True}
     error = root.error(data_prefix={'img_path': 'imagse'}, **kwargs)
@@ -431,6 +431,10 @@ def test_no_ann_file_and_no_images_or_no_test(root):
     (root.path / 'empty').mkdir()
     error = root.error(data_prefix={'img_path': 'empty'}, **kwargs)
     assert f'{root.path}/empty: holds no image <video>/<name>.jpg' in error
+    monkeypatch.chdir(root.path / 'images')  # which nobody named
+    error = root.error(data_root='', data_prefix={'img_path': ''}, **kwargs)
+    assert 'neither an ann_file nor a folder of images is given' in error
+    assert 'data_prefix=dict(img_path=...)' in error
 
 
 def test_only_ignored_objects_are_none_to_train_on(root, logged):
