@@ -16,6 +16,7 @@ from scripts import TOOLS, listen_to_ctrl_c, load_script
 from mmmaskfree.evaluation import mots_report
 from mmmaskfree.formats import (
     CATEGORIES,
+    FormatError,
     encode,
     read_frames,
     resolve_frames,
@@ -255,6 +256,14 @@ class TestFaults:
             where = f'{path}: video {frame["videoName"]}, frame {frame["frameIndex"]} '
             error = fault(tool, capsys, *both)
             assert error.startswith(f'ERROR {where}({frame["name"]})') and said in error
+
+    def test_faults_of_another_file_keep_its_name(self, tool, capsys, monkeypatch):
+        def fail(*args, **kwargs):
+            raise FormatError('is broken', 'Mend it', file='elsewhere.json')
+
+        monkeypatch.setattr(tool, 'score_frames', fail)
+        said = fault(tool, capsys, *paths(BASIC))
+        assert said == 'ERROR elsewhere.json: is broken. Mend it\n'
 
     def test_frames_that_the_ground_truth_lacks(self, tool, tmp_path, capsys):
         extra = {'name': 'x-0000013.jpg', 'frameIndex': 12, 'labels': []}

@@ -115,7 +115,8 @@ def evaluate(args: argparse.Namespace) -> None:
             warn=lambda message: print(f'warning {message}'),
         )
     except FormatError as error:
-        error.file = {GROUND_TRUTH: args.gt, PREDICTIONS: args.pred}[error.file]
+        files = {GROUND_TRUTH: args.gt, PREDICTIONS: args.pred}
+        error.file = files.get(error.file, error.file)
         raise
     except FrameMismatch as error:
         raise FrameMismatch(f'{args.pred} is not of {args.gt}: {error}') from None
