@@ -234,10 +234,15 @@ def predicted_objects(sample, score_thr: float = 0.0) -> dict[str, np.ndarray]:
 
 
 def annotated_bboxes(sample) -> np.ndarray:
-    """The annotation's boxes of a frame without crowds, ``(N, 4)`` xyxy px."""
+    """The annotation's boxes of a frame, ``(N, 4)`` xyxy px.
+
+    Without crowds, and without boxes that have no area: those of objects that are
+    hidden, which are there to be scored alone.
+    """
     instances = sample.metainfo.get('instances') or []
     bboxes = [x['bbox'] for x in instances if not x.get('ignore_flag', 0)]
-    return np.asarray(bboxes, np.float64).reshape(-1, 4)
+    bboxes = np.asarray(bboxes, np.float64).reshape(-1, 4)
+    return bboxes[(bboxes[:, 2:] > bboxes[:, :2]).all(1)]
 
 
 def _as_array(values) -> np.ndarray:

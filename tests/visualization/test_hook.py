@@ -18,7 +18,7 @@ from mmmaskfree.visualization import (
     instance_color,
     read_video,
 )
-from mmmaskfree.visualization.hook import predicted_objects
+from mmmaskfree.visualization.hook import annotated_bboxes, predicted_objects
 
 SIZE = (48, 80)
 
@@ -297,3 +297,11 @@ def test_best_track_is_drawn_last_and_half_precision_is_read():
 def test_bad_settings(bad):
     with pytest.raises(ValueError, match='at least 1'):
         MaskFreeVisualizationHook(**bad)
+
+
+def test_objects_without_a_visible_pixel_are_not_drawn():
+    bboxes = [[0, 0, 0, 0], [8, 8, 40, 40], [5, 5, 5, 9]]
+    sample = DetDataSample(metainfo={'instances': [{'bbox': b} for b in bboxes]})
+    np.testing.assert_array_equal(annotated_bboxes(sample), bboxes[1:2])
+    sample.set_metainfo({'instances': []})
+    assert annotated_bboxes(sample).shape == (0, 4)
