@@ -11,6 +11,7 @@ from mmengine.structures import InstanceData
 from tiny_rcnn import config, masks_of_detections, two_clips
 
 from mmmaskfree.compat import mends
+from mmmaskfree.models.mot.maskfree_qdtrack import _of_one_class
 
 MASK_LOSSES = {'loss_projection', 'loss_pairwise', 'loss_temporal'}
 OTHER_LOSSES = {
@@ -73,6 +74,18 @@ def test_labels_of_the_samples_stay():
     model(**data, mode='loss')
     for clip, labels in zip(data['data_samples'], ([1, 2], [3]), strict=True):
         assert clip[0].gt_instances.labels.tolist() == labels
+
+
+def test_a_step_copies_no_annotation():
+    """Its masks would be copied with it."""
+    data = tiny.batch(two_clips())
+    sample = data['data_samples'][0][0]
+    sample.set_metainfo({'instances': [{'mask': {'size': [4, 4], 'counts': '@4'}}]})
+    same = _of_one_class(sample)
+    assert same.instances is sample.instances
+    assert same.gt_instances.labels.tolist() == [0] * len(sample.gt_instances)
+    torch.testing.assert_close(same.gt_instances.bboxes, sample.gt_instances.bboxes)
+    assert sample.gt_instances.labels.any()
 
 
 def test_a_clip_of_another_length():

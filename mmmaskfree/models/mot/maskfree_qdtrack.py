@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Self
 
 import torch
@@ -135,7 +136,7 @@ class MaskFreeQDTrack(FreezeMixin, QDTrack):
 
 def _of_one_class(sample: DetDataSample) -> DetDataSample:
     """The same objects, as a network knows them that tells objects from background."""
-    sample = sample.new()
+    sample = copy.copy(sample)  # new() would copy the annotation, masks and all
     sample.gt_instances = sample.gt_instances.new()
     sample.gt_instances.labels = torch.zeros_like(sample.gt_instances.labels)
     return sample
