@@ -2,7 +2,7 @@
 # `_base_.roi_mask_head`.
 roi_mask_head = dict(
     type='mmmaskfree.MaskFreeFCNMaskHead',
-    roi_scale=1.5,
+    roi_scale=2.0,
     # lambda_proj, lambda_pair and lambda_temp of the paper: the mask loss of Mask R-CNN
     # has the weight 1.
     supervision=dict(
@@ -14,7 +14,7 @@ roi_mask_head = dict(
             dilation=2,
             color_threshold=0.3,
         ),
-        # In cells of a RoI, 28 of which span 1.5 boxes.
+        # In cells of a RoI, 28 of which span two boxes.
         loss_temporal=dict(
             type='mmmaskfree.TKLoss',
             loss_weight=0.1,

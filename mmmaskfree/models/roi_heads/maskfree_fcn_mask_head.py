@@ -89,7 +89,8 @@ class MaskFreeFCNMaskHead(FCNMaskHead):
     Args:
         roi_scale: Sides of a RoI relative to its box, >= 1. Above 1 the edge of the
             object's box lies inside, with something on either side to compare. Where
-            little ground is shown (1.25), the pairwise loss may fill the whole crop.
+            little ground is shown (1.25; with 1.5 in some runs), the pairwise loss
+            fills the whole crop.
         supervision: :class:`MaskFreeSupervision` (boxes) or :class:`MaskSupervision`
             (masks; needs ``load_masks=True`` data). Default: boxes, with the
             paper's lambdas 1, 1 and 0.1.
@@ -102,7 +103,7 @@ class MaskFreeFCNMaskHead(FCNMaskHead):
     def __init__(
         self,
         *args,
-        roi_scale: float = 1.5,
+        roi_scale: float = 2.0,
         supervision: dict | None = None,
         **kwargs,
     ) -> None:
