@@ -14,8 +14,7 @@ model = dict(
     detector=dict(
         roi_head=dict(
             bbox_head=dict(num_classes=num_classes),
-            # At 1.5 the masks of these small objects grow until they fill the crop.
-            mask_head=dict(num_classes=num_classes, roi_scale=2.0),
+            mask_head=dict(num_classes=num_classes),
         ),
         train_cfg=dict(
             rpn=dict(assigner=dict(ignore_iof_thr=ignore_iof_thr)),
