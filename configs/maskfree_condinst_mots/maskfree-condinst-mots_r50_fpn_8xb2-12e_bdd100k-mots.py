@@ -4,6 +4,7 @@ _base_ = [
     'mmdet::condinst/condinst_r50_fpn_ms-poly-90k_coco_instance.py',
     '../_base_/datasets/bdd_mots.py',
     '../_base_/models/bdd_tracker.py',
+    '../_base_/models/boxes_teach_rois.py',
     '../_base_/schedules/two_stage_12e.py',
 ]
 
@@ -36,28 +37,8 @@ detector.mask_head.update(
     type='mmmaskfree.MaskFreeCondInstMaskHead',
     mask_out_stride=mask_stride,
     max_masks_to_train=max_masks_to_train,
-    # lambda_proj, lambda_pair and lambda_temp of the paper: CondInst's mask loss has
-    # the weight 1.
-    supervision=dict(
-        type='mmmaskfree.MaskFreeSupervision',
-        loss_projection=dict(type='mmmaskfree.BoxProjectionLoss', loss_weight=1.0),
-        loss_pairwise=dict(
-            type='mmmaskfree.ColorPairwiseLoss',
-            loss_weight=1.0,
-            dilation=2,
-            color_threshold=0.3,
-        ),
-        loss_temporal=dict(
-            type='mmmaskfree.TKLoss',
-            loss_weight=0.1,
-            radius=5,  # R
-            dilation=3,
-            patch_size=3,  # N
-            topk=5,  # K
-            match_threshold=0.05,  # D
-            warmup_iters=200,
-        ),
-    ),
+    # The paper's weights and lengths; lengths are in cells of a mask.
+    supervision=_base_.roi_mask_head.supervision,
 )
 detector.test_cfg.score_thr = 0.3
 model = dict(

@@ -1,7 +1,6 @@
 """The official evaluation of BDD100K MOTS, and the files of a submission."""
 
 import math
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from itertools import count
@@ -32,6 +31,7 @@ from ..mots_report import (
     table,
 )
 from .frames import (
+    PerFrameMixin,
     beside_log,
     frames_of,
     ground_truth_of,
@@ -42,7 +42,7 @@ from .frames import (
 
 
 @METRICS.register_module()
-class BDD100KMOTSMetric(BaseMetric):
+class BDD100KMOTSMetric(PerFrameMixin, BaseMetric):
     """BDD100K MOTS with the official meaning, in percent as the official tool.
 
     ==============================  =============================================
@@ -153,19 +153,6 @@ class BDD100KMOTSMetric(BaseMetric):
                 that are no finite numbers.
         """
         self.results.extend(map(self._record, frames_of(data_samples)))
-
-    def evaluate(self, size: int) -> dict[str, float]:
-        """Score what was processed by all processes, then forget it.
-
-        Args:
-            size: Number of videos in the data set. Not used: results are per
-                frame, and repeated ones are told by their ids.
-
-        Returns:
-            The numbers listed in the class's docstring; empty where nothing could
-            be scored, and the log then says why.
-        """
-        return super().evaluate(sys.maxsize)
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """Score the records of all frames; called in the main process."""

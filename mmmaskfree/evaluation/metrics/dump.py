@@ -1,6 +1,5 @@
 """Predictions of videos in a pickle, small enough to keep."""
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,11 +8,11 @@ from mmengine.evaluator import DumpResults
 from mmmaskfree.formats import encode
 from mmmaskfree.registry import METRICS
 
-from .frames import as_dict, frames_of, to_numpy
+from .frames import PerFrameMixin, as_dict, frames_of, to_numpy
 
 
 @METRICS.register_module()
-class DumpTrackResults(DumpResults):
+class DumpTrackResults(PerFrameMixin, DumpResults):
     """Dump what was predicted in each frame, masks run-length encoded.
 
     mmdet's ``DumpDetResults`` encodes only ``pred_instances`` and would keep the
@@ -46,10 +45,6 @@ class DumpTrackResults(DumpResults):
             keys = ('video_id', 'frame_id', 'img_path', 'ori_shape')
             record = {key: frame.get(key) for key in keys}
             self.results.append({**record, 'pred_track_instances': pred})
-
-    def evaluate(self, size: int) -> dict:
-        """Write the file; ``size``, the number of videos, says nothing of frames."""
-        return super().evaluate(sys.maxsize)
 
     def compute_metrics(self, results: list[dict]) -> dict:
         """Write each frame once: a sampler may repeat videos to fill a batch."""

@@ -1,7 +1,6 @@
 """YouTube-VIS evaluation of whole videos, with whatever ground truth there is."""
 
 import json
-import sys
 import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from ..functional import (
     mean_best_tube_iou,
 )
 from .frames import (
+    PerFrameMixin,
     beside_log,
     frames_of,
     ground_truth_of,
@@ -34,7 +34,7 @@ from .frames import (
 
 
 @METRICS.register_module()
-class YouTubeVISMetric(BaseMetric):
+class YouTubeVISMetric(PerFrameMixin, BaseMetric):
     """Tube AP where there are masks, box-tube AP where there are boxes only.
 
     ``dataset_meta['ground_truth']`` says what the annotation file offers; without
@@ -128,19 +128,6 @@ class YouTubeVISMetric(BaseMetric):
         self.results += [
             record_of(frame, with_masks=with_masks) for frame in frames_of(data_samples)
         ]
-
-    def evaluate(self, size: int) -> dict[str, float]:
-        """Score what was processed by all processes, then forget it.
-
-        Args:
-            size: Number of videos in the data set. Not used: results are per
-                frame, and repeated ones are told by their ids.
-
-        Returns:
-            The numbers listed in the class's docstring; empty where nothing could
-            be scored, and the log then says why.
-        """
-        return super().evaluate(sys.maxsize)
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """Score the records of all frames; called in the main process."""
