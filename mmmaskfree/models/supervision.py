@@ -281,7 +281,7 @@ class MaskFreeSupervision(_Supervision):
             warmup['temporal'] = losses['temporal'].warmup_factor(step)
             stats['temporal_warmup'] = totals.new_tensor(warmup['temporal'])
             stats['matched_pixels'] = _matched_share(
-                agreements['temporal'].agree, box_masks, tracks.clip_index
+                agreements['temporal'].bits, box_masks, tracks.clip_index
             )
         results = {}
         for name, loss in losses.items():
@@ -299,17 +299,17 @@ def _ratio(part: Tensor, whole: Tensor) -> Tensor:
     return part / whole.clamp(min=1)
 
 
-def _matched_share(matched: Tensor, box_masks: Tensor, clip_index: Tensor) -> Tensor:
+def _matched_share(bits: Tensor, box_masks: Tensor, clip_index: Tensor) -> Tensor:
     """Share of the pixels of the tracks' tubes that have a match.
 
     Args:
-        matched: (B, P, C, h, w) bool.
+        bits: (B, P, W, h, w), of the temporal agreement.
         box_masks: (K, T, h, w) bool; the tube of a track is their union.
         clip_index: (K,) long.
     """
     tubes = box_masks.any(1)[:, None]  # (K, 1, h, w)
-    found = matched.any(2)[clip_index] & tubes  # (K, P, h, w)
-    return _ratio(found.sum(), tubes.sum() * matched.shape[1])
+    found = (bits != 0).any(2)[clip_index] & tubes  # (K, P, h, w)
+    return _ratio(found.sum(), tubes.sum() * bits.shape[1])
 
 
 @torch.no_grad()

@@ -8,6 +8,8 @@ import math
 import torch
 from torch import Tensor
 
+from .bits import pack_bits
+from .kernels import full_precision, implementation
 from .offsets import Offset, neighbor_offsets, paired_windows
 
 
@@ -43,20 +45,39 @@ def color_affinity(
         valid: Optional (B, T, h, w) bool, False on padding.
 
     Returns:
-        Four offsets (dy, dx), and (B, T, 4, h, w) bool: pixel p agrees with
-        ``p + offset``. The other four neighbours are the same pairs seen from
-        the other end.
+        Four offsets (dy, dx), and (B, T, 1, h, w) int32: bit c of a pixel p says
+        that it agrees with ``p + offset c`` (:func:`unpack_bits`). The other four
+        neighbours are the same pairs seen from the other end.
     """
     offsets = neighbor_offsets(dilation)
+    limit = distance_limit(threshold)
+    lab = full_precision(lab)
+    kernels = implementation('affinity', lab)
+    return offsets, kernels.affinity_bits(lab, valid, offsets=offsets, limit=limit)
+
+
+def affinity_bits(
+    lab: Tensor, valid: Tensor | None, *, offsets: list[Offset], limit: float
+) -> Tensor:
+    """Which neighbours are no further than ``limit`` in colour, in plain torch.
+
+    Args:
+        lab: (B, T, 3, h, w) float32 or float64.
+        valid: Optional (B, T, h, w) bool.
+        offsets: C <= 32.
+        limit: Largest Euclidean distance of two colours.
+
+    Returns:
+        (B, T, 1, h, w) int32.
+    """
     size = (lab.shape[-2], lab.shape[-1])
-    limit = distance_limit(threshold) ** 2
-    affinity = torch.zeros(
+    agree = torch.zeros(
         (*lab.shape[:2], len(offsets), *size), dtype=torch.bool, device=lab.device
     )
     for index, offset in enumerate(offsets):
         p, q = paired_windows(size, offset)
-        alike = (lab[..., *p] - lab[..., *q]).square().sum(2) <= limit
+        alike = (lab[..., *p] - lab[..., *q]).square().sum(2) <= limit**2
         if valid is not None:
             alike &= valid[..., *p] & valid[..., *q]
-        affinity[:, :, index][..., *p] = alike
-    return offsets, affinity
+        agree[:, :, index][..., *p] = alike
+    return pack_bits(agree)

@@ -9,6 +9,8 @@ Shape legend: ``Q`` queries, ``G`` tracks, ``T`` frames, ``h, w`` mask cells.
 import torch
 from torch import Tensor
 
+from .kernels import implementation
+
 
 def boxes_to_cells(boxes: Tensor, size: tuple[int, int], stride: float) -> Tensor:
     """Cells whose centre lies in a box.
@@ -105,15 +107,7 @@ def mask_extents(logits: Tensor) -> Tensor:
         >>> mask_extents(torch.tensor([[-1.0, 2.0, -1.0], [-1.0, 1.0, 3.0]]))
         tensor([1, 0, 3, 2])
     """
-    ends = []
-    for axis in (-2, -1):  # the maxima over the rows tell about the columns
-        occupied = (logits.amax(axis) > 0).to(torch.uint8)
-        first = occupied.argmax(-1)
-        last = occupied.shape[-1] - occupied.flip(-1).argmax(-1)
-        some = occupied.amax(-1)
-        ends.append((first * some, last * some))
-    (x1, x2), (y1, y2) = ends
-    return torch.stack((x1, y1, x2, y2), dim=-1).long()
+    return implementation('projection', logits).extents(logits)
 
 
 def box_areas(boxes: Tensor) -> Tensor:

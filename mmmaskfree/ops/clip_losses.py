@@ -4,17 +4,14 @@ Shape legend: ``G`` rows of logits (a track in one decoder layer), ``L`` decoder
 layers, ``K`` tracks, ``B`` clips, ``T`` frames, ``P`` pairs of frames.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from .affinity import color_affinity
+from .agreement import Agreement, spatial_agreement, temporal_agreement
 from .boxes import mask_extents
-from .consistency import Agreement, consistency_sums
-from .matching import temporal_matches
-from .offsets import candidate_offsets, frame_pairs
-from .projection import projection_dice
+from .kernels import full_precision
+from .projection import dice_of_maxima
+from .terms import clip_terms
 
 NORMALIZE = ('matches', 'pixels')
 
@@ -153,27 +150,29 @@ def clip_sums(
         (L, T) or (L, P), differentiable in ``logits``, and counts of that shape.
     """
     with torch.autocast(logits.device.type, enabled=False):
-        logits = full_precision(logits)
 
         def per_layer(values: Tensor) -> Tensor:
             total = values.new_zeros((num_layers, *values.shape[1:]))
             return total.index_add(0, layer_index, values)
 
-        sums, counts = {}, {}
-        if projection:
-            dice = projection_dice(
-                logits, box_masks[track_index], absent_weight=absent_weight
-            )
-            sums['projection'] = per_layer(dice)
-            counts['projection'] = per_layer(torch.ones_like(dice))
-        pair_sums, weights = consistency_sums(
-            logits,
+        terms = clip_terms(
+            full_precision(logits),
             box_masks,
             list(agreements.values()),
             track_index=track_index,
             clip_index=clip_index,
+            projection=projection,
         )
-        for name, total, weight in zip(agreements, pair_sums, weights, strict=True):
+        sums, counts = {}, {}
+        if terms.maxima is not None:
+            dice = dice_of_maxima(
+                terms.maxima, box_masks, track_index, absent_weight=absent_weight
+            )
+            sums['projection'] = per_layer(dice)
+            counts['projection'] = per_layer(torch.ones_like(dice))
+        for name, total, weight in zip(
+            agreements, terms.sums, terms.weights, strict=True
+        ):
             sums[name], counts[name] = per_layer(total), per_layer(weight)
         return sums, counts
 
@@ -190,62 +189,6 @@ def sum_of_means(sums: Tensor, counts: Tensor, num_pixels: int | None = None) ->
     """
     means = sums / (counts.clamp(min=1) if num_pixels is None else num_pixels)
     return means.sum(-1)
-
-
-def full_precision(values: Tensor) -> Tensor:
-    """float64 stays, everything else becomes float32."""
-    return values if values.dtype == torch.float64 else values.float()
-
-
-def spatial_agreement(
-    lab: Tensor,
-    *,
-    valid: Tensor | None = None,
-    dilation: int = 2,
-    threshold: float = 0.3,
-) -> Agreement:
-    """Neighbours of like colour in every frame of (B, T, 3, h, w) Lab clips."""
-    lab = full_precision(lab)
-    offsets, affinity = color_affinity(
-        lab, dilation=dilation, threshold=threshold, valid=valid
-    )
-    pairs = [(t, t) for t in range(lab.shape[1])]
-    return Agreement(offsets, pairs, affinity, symmetric=True)
-
-
-def temporal_agreement(
-    lab: Tensor,
-    *,
-    valid: Tensor | None = None,
-    tube: str = 'cyclic',
-    radius: float = 5,
-    dilation: int = 3,
-    **match_options: Any,
-) -> Agreement:
-    """Temporal matches along the tube of (B, T, 3, h, w) Lab clips.
-
-    ``match_options`` are the others of :func:`temporal_matches`.
-    """
-    lab = full_precision(lab)
-    pairs = frame_pairs(lab.shape[1], tube)
-    first, second = ([pair[side] for pair in pairs] for side in (0, 1))
-
-    def at(frames: Tensor, index: list[int]) -> Tensor:
-        return frames[:, index].flatten(0, 1)  # (B * P, ...)
-
-    _, matched = temporal_matches(
-        at(lab, first),
-        at(lab, second),
-        valid_a=None if valid is None else at(valid, first),
-        valid_b=None if valid is None else at(valid, second),
-        radius=radius,
-        dilation=dilation,
-        **match_options,
-    )
-    # (B * P, C, h, w) -> (B, P, C, h, w)
-    matched = matched.view(lab.shape[0], len(pairs), *matched.shape[1:])
-    offsets = candidate_offsets(radius, dilation)
-    return Agreement(offsets, pairs, matched, symmetric=False)
 
 
 def _group_rows(box_masks: Tensor, clip_index: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,39 +18,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .agreement import Agreement
+from .bits import bit
 from .boxes import mask_extents
-from .offsets import Offset, Window, paired_windows
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Which pairs of pixels of a batch of clips should agree.
-
-    Found once from the colours, and shared by all tracks and decoder layers.
-
-    Attributes:
-        offsets: C offsets (dy, dx).
-        pairs: P pairs of frames; (t, t) for neighbours within a frame.
-        agree: (B, P, C, h, w) bool: pixel p of a pair's first frame agrees with
-            ``p + offset`` of its second.
-        symmetric: Each pair of pixels stands for both directions, so it counts
-            once for each of its ends that is anchored.
-    """
-
-    offsets: list[Offset]
-    pairs: list[tuple[int, int]]
-    agree: Tensor
-    symmetric: bool
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
+from .offsets import Window, paired_windows
 
 # Tracks are worked on together while that touches no more logits than this, and
 # no more than twice what they touch alone: small crops cost calls, not arithmetic.
@@ -97,7 +74,7 @@ class _Block:
         self, agreement: Agreement, anchor: Tensor
     ) -> Iterator[tuple[Window, Window, Tensor]]:
         """For each offset: window of p, window of q, weights (m, 1, P, hp, wp)."""
-        agree = agreement.agree[..., *self.crop][self.clips]  # (m, P, C, hc, wc)
+        bits = agreement.bits[..., *self.crop][self.clips]  # (m, P, W, hc, wc)
         y1, y2, x1, x2 = self.inner
         for index, (dy, dx) in enumerate(agreement.offsets):
             within = self.inner
@@ -112,11 +89,11 @@ class _Block:
             weight = anchor[..., *p].to(torch.uint8)
             if agreement.symmetric:
                 weight = weight + anchor[..., *q]
-            yield p, q, (weight * agree[:, :, index][..., *p])[:, None]
+            yield p, q, (weight * bit(bits, index)[..., *p])[:, None]
 
 
 @dataclass(frozen=True)
-class _Plan:
+class Plan:
     """The work of one call: blocks, and both ends (P,) of each agreement's pairs."""
 
     agreements: list[Agreement]
@@ -125,53 +102,21 @@ class _Plan:
     targets: list[Tensor]
 
 
-def consistency_sums(
-    logits: Tensor,
+def make_plan(
     box_masks: Tensor,
     agreements: list[Agreement],
-    *,
     track_index: Tensor,
     clip_index: Tensor,
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Sums of the agreement term, with the weights that they are divided by.
-
-    The work of a track is cropped to its union box plus the longest offset. All rows
-    of a track (its decoder layers) are evaluated together, and small tracks too.
+) -> Plan:
+    """What :func:`forward` and :func:`backward` need to know beside the logits.
 
     Args:
-        logits: (G, T, h, w) float32 or float64.
         box_masks: (K, T, h, w) bool.
         agreements: Spatial ones are anchored at the pixels of the track's box in
             that frame, temporal ones at the union of its boxes over the frames.
         track_index: (G,) long, the track that a row predicts.
         clip_index: (K,) long, the clip that a track lies in.
-
-    Returns:
-        For each agreement the sums (G, P), differentiable in ``logits``, and the
-        weights (G, P), the number of pairs in each sum. Both in the logits' dtype.
-
-    Raises:
-        ValueError: The colours were taken at another resolution or clip length.
     """
-    for agreement in agreements:
-        frames = 1 + max((max(pair) for pair in agreement.pairs), default=0)
-        size, expected = agreement.agree.shape[-2:], logits.shape[-2:]
-        if size != expected or frames > logits.shape[1]:
-            raise ValueError(
-                f'the colours are of {frames} frames of {tuple(size)} cells, the '
-                f'logits of {logits.shape[1]} frames of {tuple(expected)}'
-            )
-    plan = _make_plan(box_masks, agreements, track_index, clip_index)
-    results = _ConsistencySums.apply(logits, plan)
-    return list(results[: len(agreements)]), list(results[len(agreements) :])
-
-
-def _make_plan(
-    box_masks: Tensor,
-    agreements: list[Agreement],
-    track_index: Tensor,
-    clip_index: Tensor,
-) -> _Plan:
     size = box_masks.shape[-2:]
     union = box_masks.any(1, keepdim=True)  # (K, 1, h, w)
     reach = max(
@@ -215,7 +160,7 @@ def _make_plan(
             track_index.new_tensor([pair[side] for pair in a.pairs]) for a in agreements
         ]
 
-    return _Plan(agreements, blocks, ends(0), ends(1))
+    return Plan(agreements, blocks, ends(0), ends(1))
 
 
 def _crop(box: _Box, size: Sequence[int], reach: int) -> Window:
@@ -268,78 +213,81 @@ def _joined(
     return blocks
 
 
-class _ConsistencySums(torch.autograd.Function):
-    """Sums of the agreement term, then weights; saves the logits and nothing else."""
+def forward(logits: Tensor, plan: Plan) -> tuple[list[Tensor], list[Tensor]]:
+    """Sums of the agreement term, with the weights that they are divided by.
 
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, plan: _Plan) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(logits)
-        ctx.plan = plan
-        # Sums of thousands of saturated logits cancel: they are held in float64.
-        sums = [
-            logits.new_zeros((len(logits), len(a)), dtype=torch.float64)
-            for a in plan.agreements
-        ]
-        weights = [torch.zeros_like(total) for total in sums]
-        for block in plan.blocks:
-            z = logits[..., *block.crop][block.rows]  # (m, n, T, hc, wc)
-            single = _softplus(z)
-            for index, agreement in enumerate(plan.agreements):
-                source, target = plan.sources[index], plan.targets[index]
-                z_source, z_target = z[:, :, source], z[:, :, target]  # (m, n, P, ...)
-                at_source = torch.zeros_like(z_source[:, :1])  # (m, 1, P, hc, wc)
-                at_target = torch.zeros_like(at_source)
-                total = sums[index].new_zeros(z_source.shape[:3])
-                for p, q, weight in block.links(agreement, block.anchors[index]):
-                    at_source[..., *p] += weight
-                    at_target[..., *q] += weight
-                    pair = _softplus(z_source[..., *p] + z_target[..., *q])
-                    total -= pair.mul_(weight).sum((-2, -1), dtype=torch.float64)
-                for end, weight in ((source, at_source), (target, at_target)):
-                    total += (single[:, :, end] * weight).sum(
-                        (-2, -1), dtype=torch.float64
-                    )
-                sums[index][block.rows] = total
-                weights[index][block.rows] = at_source.sum(
-                    (-2, -1), dtype=torch.float64
-                )
-        weights = [weight.to(logits.dtype) for weight in weights]
-        ctx.mark_non_differentiable(*weights)
-        return (*(total.to(logits.dtype) for total in sums), *weights)
+    Args:
+        logits: (G, T, h, w) float32 or float64.
+        plan: From :func:`make_plan`.
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grad_sums: Tensor) -> tuple[Tensor, None]:
-        (logits,) = ctx.saved_tensors
-        plan = ctx.plan
-        grad = torch.zeros_like(logits)
-        for block in plan.blocks:
-            z = logits[..., *block.crop][block.rows]
-            single = z.sigmoid()
-            grad_z = torch.zeros_like(z)
-            for index, agreement in enumerate(plan.agreements):
-                source, target = plan.sources[index], plan.targets[index]
-                z_source, z_target = z[:, :, source], z[:, :, target]
-                grad_source = torch.zeros_like(z_source)
-                grad_target = torch.zeros_like(z_source)
-                at_source = torch.zeros_like(z_source[:, :1])  # (m, 1, P, hc, wc)
-                at_target = torch.zeros_like(at_source)
-                for p, q, weight in block.links(agreement, block.anchors[index]):
-                    at_source[..., *p] += weight
-                    at_target[..., *q] += weight
-                    pair = (z_source[..., *p] + z_target[..., *q]).sigmoid_()
-                    pair *= weight
-                    grad_source[..., *p] -= pair
-                    grad_target[..., *q] -= pair
-                scale = grad_sums[index][block.rows][..., None, None]  # (m, n, P, 1, 1)
-                for end, weight, pairs in (
-                    (source, at_source, grad_source),
-                    (target, at_target, grad_target),
-                ):
-                    pairs += single[:, :, end] * weight
-                    grad_z.index_add_(2, end, pairs * scale)
-            grad[block.rows, :, *block.crop] = grad_z
-        return grad, None
+    Returns:
+        For each agreement the sums (G, P), and the weights (G, P), the number of
+        pairs in each sum. Sums of thousands of saturated logits cancel: all are
+        float64.
+    """
+    sums = [
+        logits.new_zeros((len(logits), len(a)), dtype=torch.float64)
+        for a in plan.agreements
+    ]
+    weights = [torch.zeros_like(total) for total in sums]
+    for block in plan.blocks:
+        z = logits[..., *block.crop][block.rows]  # (m, n, T, hc, wc)
+        single = _softplus(z)
+        for index, agreement in enumerate(plan.agreements):
+            source, target = plan.sources[index], plan.targets[index]
+            z_source, z_target = z[:, :, source], z[:, :, target]  # (m, n, P, ...)
+            at_source = torch.zeros_like(z_source[:, :1])  # (m, 1, P, hc, wc)
+            at_target = torch.zeros_like(at_source)
+            total = sums[index].new_zeros(z_source.shape[:3])
+            for p, q, weight in block.links(agreement, block.anchors[index]):
+                at_source[..., *p] += weight
+                at_target[..., *q] += weight
+                pair = _softplus(z_source[..., *p] + z_target[..., *q])
+                total -= pair.mul_(weight).sum((-2, -1), dtype=torch.float64)
+            for end, weight in ((source, at_source), (target, at_target)):
+                total += (single[:, :, end] * weight).sum((-2, -1), dtype=torch.float64)
+            sums[index][block.rows] = total
+            weights[index][block.rows] = at_source.sum((-2, -1), dtype=torch.float64)
+    return sums, weights
+
+
+def backward(
+    logits: Tensor, plan: Plan, grad_sums: Sequence[Tensor], grad: Tensor
+) -> None:
+    """Add the gradient of the sums to ``grad``.
+
+    Args:
+        logits: (G, T, h, w).
+        plan: From :func:`make_plan`.
+        grad_sums: For each agreement (G, P), gradients of the sums.
+        grad: (G, T, h, w), written into.
+    """
+    for block in plan.blocks:
+        z = logits[..., *block.crop][block.rows]
+        single = z.sigmoid()
+        grad_z = torch.zeros_like(z)
+        for index, agreement in enumerate(plan.agreements):
+            source, target = plan.sources[index], plan.targets[index]
+            z_source, z_target = z[:, :, source], z[:, :, target]
+            grad_source = torch.zeros_like(z_source)
+            grad_target = torch.zeros_like(z_source)
+            at_source = torch.zeros_like(z_source[:, :1])  # (m, 1, P, hc, wc)
+            at_target = torch.zeros_like(at_source)
+            for p, q, weight in block.links(agreement, block.anchors[index]):
+                at_source[..., *p] += weight
+                at_target[..., *q] += weight
+                pair = (z_source[..., *p] + z_target[..., *q]).sigmoid_()
+                pair *= weight
+                grad_source[..., *p] -= pair
+                grad_target[..., *q] -= pair
+            scale = grad_sums[index][block.rows][..., None, None]  # (m, n, P, 1, 1)
+            for end, weight, pairs in (
+                (source, at_source, grad_source),
+                (target, at_target, grad_target),
+            ):
+                pairs += single[:, :, end] * weight
+                grad_z.index_add_(2, end, pairs * scale)
+        grad[block.rows, :, *block.crop] += grad_z
 
 
 def _softplus(values: Tensor) -> Tensor:

@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .affinity import distance_limit
-from .offsets import candidate_offsets, paired_windows
+from .bits import pack_bits, unpack_bits
+from .kernels import full_precision, implementation
+from .offsets import Offset, candidate_offsets, paired_windows
 
 METRICS = ('l2', 'l1', 'ncc')
 
@@ -68,6 +70,55 @@ def temporal_matches(
             f'lab_a and lab_b must both be (B, 3, h, w), '
             f'got {tuple(lab_a.shape)} and {tuple(lab_b.shape)}'
         )
+    lab = full_precision(torch.stack((lab_a, lab_b), dim=1))
+    offsets = candidate_offsets(radius, dilation)
+    valid = None
+    if valid_a is not None or valid_b is not None:
+        all_valid = torch.ones_like(lab[:, 0, 0], dtype=torch.bool)
+        both = [all_valid if own is None else own for own in (valid_a, valid_b)]
+        valid = torch.stack(both, dim=1)
+    bits = clip_matches(
+        lab,
+        valid,
+        pairs=[(0, 1)],
+        offsets=offsets,
+        patch_size=patch_size,
+        topk=topk,
+        threshold=threshold,
+        metric=metric,
+    )
+    return (
+        torch.tensor(offsets, device=lab.device),
+        unpack_bits(bits[:, 0], len(offsets)),
+    )
+
+
+def clip_matches(
+    lab: Tensor,
+    valid: Tensor | None,
+    *,
+    pairs: list[tuple[int, int]],
+    offsets: list[Offset],
+    patch_size: int = 3,
+    topk: int = 5,
+    threshold: float = 0.05,
+    metric: str = 'l2',
+) -> Tensor:
+    """Matches between frames of clips, as bits; see :func:`temporal_matches`.
+
+    Args:
+        lab: (B, T, 3, h, w) CIE Lab, float32 or float64.
+        valid: Optional (B, T, h, w) bool.
+        pairs: P pairs (first, second) of frames.
+        offsets: C offsets (dy, dx).
+
+    Returns:
+        (B, P, W, h, w) int32: bit c % 32 of word c // 32 says that a pixel p of a
+        pair's first frame agrees with ``p + offset c`` of its second.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
     if metric not in METRICS:
         raise ValueError(f'metric must be one of {METRICS}, got {metric!r}')
     limit = _largest_distance(threshold, metric)
@@ -75,13 +126,44 @@ def temporal_matches(
         raise ValueError(
             f'patch_size must be odd and topk >= 1, got {patch_size} and {topk}'
         )
-    size = (lab_a.shape[-2], lab_a.shape[-1])
-    offsets = candidate_offsets(radius, dilation)
-    visible_a = _as_mask(valid_a, lab_a)
-    visible_b = _as_mask(valid_b, lab_b)
+    return implementation('matching', lab).match_bits(
+        lab,
+        valid,
+        pairs=pairs,
+        offsets=offsets,
+        patch_size=patch_size,
+        topk=topk,
+        limit=limit,
+        metric=metric,
+    )
 
-    # (C, B, h, w): smaller is more alike; infinite is no candidate
-    distances = lab_a.new_full((len(offsets), lab_a.shape[0], *size), math.inf)
+
+def match_bits(
+    lab: Tensor,
+    valid: Tensor | None,
+    *,
+    pairs: list[tuple[int, int]],
+    offsets: list[Offset],
+    patch_size: int,
+    topk: int,
+    limit: float,
+    metric: str,
+) -> Tensor:
+    """:func:`clip_matches` in plain torch.
+
+    Args:
+        limit: Largest distance of a match: squared for ``l2``, the negative
+            correlation for ``ncc``.
+    """
+    size = (lab.shape[-2], lab.shape[-1])
+    first, second = ([pair[side] for pair in pairs] for side in (0, 1))
+    if valid is None:
+        valid = torch.ones_like(lab[:, :, 0], dtype=torch.bool)
+    lab_a, lab_b = lab[:, first].flatten(0, 1), lab[:, second].flatten(0, 1)
+    visible_a, visible_b = valid[:, first].flatten(0, 1), valid[:, second].flatten(0, 1)
+
+    # (C, B * P, h, w): smaller is more alike; infinite is no candidate
+    distances = lab.new_full((len(offsets), len(lab_a), *size), math.inf)
     for distance, offset in zip(distances, offsets, strict=True):
         p, q = paired_windows(size, offset)
         both = visible_a[..., *p] & visible_b[..., *q]
@@ -94,16 +176,8 @@ def temporal_matches(
     if topk < len(offsets):
         matched &= _among_lowest(distances, topk)
     matched &= distances.isfinite()
-    return (
-        torch.tensor(offsets, device=lab_a.device),
-        matched.transpose(0, 1).contiguous(),
-    )
-
-
-def _as_mask(valid: Tensor | None, lab: Tensor) -> Tensor:
-    if valid is None:
-        return lab.new_ones((lab.shape[0], *lab.shape[-2:]), dtype=torch.bool)
-    return valid
+    bits = pack_bits(matched.transpose(0, 1))  # (B * P, W, h, w)
+    return bits.view(len(lab), len(pairs), *bits.shape[1:])
 
 
 def _patch_distance(

@@ -19,6 +19,7 @@ from mmmaskfree.ops import (
     color_affinity,
     frame_pairs,
     temporal_matches,
+    unpack_bits,
 )
 
 from .drawing import draw_frame, instance_color, line_width, picture_scale, resize_image
@@ -95,10 +96,11 @@ def find_cues(
     union = inside.any(0)
     lab, valid = lab.cpu(), valid.cpu()
 
-    offsets, affinity = color_affinity(
+    offsets, bits = color_affinity(
         lab[None], valid=valid[None], **(pairwise_options or {})
     )
-    pairs = _both_ends(affinity[0], offsets)  # (T, h, w)
+    affinity = unpack_bits(bits[0], len(offsets))
+    pairs = _both_ends(affinity, offsets)  # (T, h, w)
     connected = frame_pairs(len(lab), tube)
     first, second = ([pair[side] for pair in connected] for side in (0, 1))
     match_offsets, matched = temporal_matches(

@@ -8,7 +8,7 @@ import torch
 
 from mmmaskfree.ops import (
     clip_losses,
-    consistency_sums,
+    clip_terms,
     frame_pairs,
     temporal_agreement,
 )
@@ -275,7 +275,7 @@ def test_colors_of_another_resolution_are_refused():
     """A crop of a smaller map would be cut off without a word."""
     logits, box_masks, lab = scene()
     with pytest.raises(ValueError, match='the colours are of'):
-        consistency_sums(
+        clip_terms(
             logits,
             box_masks,
             [temporal_agreement(lab[..., ::2, ::2])],

@@ -3,7 +3,7 @@ import pytest
 import torch
 from skimage.color import rgb2lab
 
-from mmmaskfree.ops import color_affinity, rgb_to_lab
+from mmmaskfree.ops import color_affinity, rgb_to_lab, unpack_bits
 
 
 def images(*shape):
@@ -39,7 +39,8 @@ def test_affinity_by_hand():
     """exp(-d / 2) >= 0.3 is d <= 2.408: a step of 2 is alike, one of 3 is not."""
     lab = torch.zeros(1, 1, 3, 1, 5)
     lab[0, 0, 0, 0] = torch.tensor([0.0, 50.0, 2.0, 50.0, 5.0])
-    offsets, affinity = color_affinity(lab)
+    offsets, bits = color_affinity(lab)
+    affinity = unpack_bits(bits, 4)
     left = affinity[0, 0, offsets.index((0, -2)), 0]
     assert left.tolist() == [False, False, True, True, False]
     assert not affinity[:, :, :3].any()  # the rows above do not exist
@@ -49,7 +50,8 @@ def test_affinity_ignores_padding():
     lab = torch.zeros(1, 1, 3, 4, 6)
     valid = torch.ones(1, 1, 4, 6, dtype=torch.bool)
     valid[..., 4:] = False
-    offsets, affinity = color_affinity(lab, dilation=1, valid=valid)
+    offsets, bits = color_affinity(lab, dilation=1, valid=valid)
+    affinity = unpack_bits(bits, 4)
     left = affinity[0, 0, offsets.index((0, -1))]
     assert left[:, 1:4].all()
     assert not left[:, 4:].any()

@@ -3,8 +3,14 @@
 import pytest
 import torch
 
-from mmmaskfree.ops import consistency
-from mmmaskfree.ops.clip_losses import spatial_agreement, temporal_agreement
+from mmmaskfree.ops import clip_terms, consistency, kernels
+from mmmaskfree.ops.agreement import spatial_agreement, temporal_agreement
+
+
+@pytest.fixture(autouse=True)
+def plain_torch(monkeypatch):
+    monkeypatch.setenv(kernels.VARIABLE, 'torch')
+
 
 GONE = 12  # a track of this height is in the first frame alone
 
@@ -36,7 +42,8 @@ def scene(boxes, rows, *, frames=2, size=(20, 24), clips=2, seed=0):
 
 def sums_and_gradient(scene):
     logits = scene.pop('logits')
-    sums, weights = consistency.consistency_sums(logits, **scene)
+    terms = clip_terms(logits, **scene, projection=False)
+    sums, weights = terms.sums, terms.weights
     generator = torch.Generator().manual_seed(1)
     total = sum(
         (value * torch.randn(value.shape, generator=generator)).sum() for value in sums
@@ -46,7 +53,7 @@ def sums_and_gradient(scene):
 
 
 def blocks(scene):
-    plan = consistency._make_plan(
+    plan = consistency.make_plan(
         *(scene[key] for key in ('box_masks', 'agreements', 'track_index')),
         scene['clip_index'],
     )
