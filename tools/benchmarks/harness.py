@@ -1,0 +1,371 @@
+"""What all benchmarks share: time, peak memory, receipts, tables.
+
+A part of the benchmark is a script in this folder. ``run.py`` (``make bench``) runs
+the parts it knows, each in a process of its own. A part has
+
+- ``benchmark(quick: bool) -> tuple[dict, dict]``: settings and rows of its receipt,
+  all of it JSON; ``quick`` takes seconds, for tests;
+- ``tables(receipt: dict) -> str``: Markdown, of the receipt alone;
+- a last line ``harness.run_part('name', benchmark, tables)`` under ``__main__``,
+  which writes ``docs/receipts/speed_name.json`` and prints the tables. Options:
+  ``--quick``, ``--out FOLDER``.
+
+Times are seconds, memory is MiB. With a GPU, functions are timed by its events.
+"""
+
+import argparse
+import ctypes
+import gc
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmmaskfree.ops.kernels import VARIABLE
+from mmmaskfree.utils.env import checkout_commit
+
+ROOT = Path(__file__).resolve().parents[2]
+RECEIPTS = ROOT / 'docs' / 'receipts'
+PACKAGES = ('torch', 'numba', 'triton', 'numpy', 'mmcv', 'mmengine', 'mmdet')
+"""Whose versions a receipt has, where they are installed."""
+
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of every run of a function, in the order of the runs."""
+
+    runs: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.runs)
+
+    @property
+    def low(self) -> float:
+        return min(self.runs)
+
+    @property
+    def high(self) -> float:
+        return max(self.runs)
+
+    def as_dict(self) -> dict:
+        """For a receipt: ``median``, ``low``, ``high`` and ``runs``."""
+        own = {name: getattr(self, name) for name in ('median', 'low', 'high')}
+        return {k: float(f'{v:.4g}') for k, v in own.items()} | {
+            'runs': [float(f'{v:.4g}') for v in self.runs]
+        }
+
+
+def measure(
+    function: Callable[[], Any],
+    *,
+    repeats: int = 20,
+    warmup: int = 1,
+    seconds: float = 10,
+    device: str = 'cpu',
+) -> Timing:
+    """Time one function; see :func:`compare`."""
+    return compare(
+        {'': function}, repeats=repeats, warmup=warmup, seconds=seconds, device=device
+    )['']
+
+
+def compare(
+    functions: dict[str, Callable[[], Any]],
+    *,
+    repeats: int = 20,
+    warmup: int = 1,
+    seconds: float = 10,
+    device: str = 'cpu',
+) -> dict[str, Timing]:
+    """Time several functions in turn, so that a slow spell of the machine hits all.
+
+    Args:
+        functions: Called without arguments; what they return is dropped untimed.
+        repeats: Timed runs of each, at most.
+        warmup: Runs of each before them, untimed.
+        seconds: No function has another run when its timed ones took so long
+            together. Each has at least one.
+        device: ``cuda`` times with the GPU's events.
+
+    Raises:
+        ValueError: ``repeats`` is less than 1.
+    """
+    if repeats < 1:
+        raise ValueError(f'repeats must be at least 1, got {repeats}')
+    for function in functions.values():
+        for _ in range(warmup):
+            function()
+    clock = _clock_of_gpu if device.startswith('cuda') else _clock
+    runs: dict[str, list[float]] = {name: [] for name in functions}
+    gc.collect()
+    for _ in range(repeats):
+        for name, function in functions.items():
+            if sum(runs[name]) < seconds or not runs[name]:
+                runs[name].append(clock(function))
+    return {name: Timing(tuple(own)) for name, own in runs.items()}
+
+
+def _clock(function: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    result = function()
+    taken = time.perf_counter() - start
+    del result
+    return taken
+
+
+def _clock_of_gpu(function: Callable[[], Any]) -> float:
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
+    torch.cuda.synchronize()
+    events[0].record()
+    result = function()
+    events[1].record()
+    torch.cuda.synchronize()
+    del result
+    return events[0].elapsed_time(events[1]) / 1000
+
+
+# Memory
+
+
+def peak_memory(
+    module: str,
+    function: str,
+    kwargs: dict | None = None,
+    *,
+    device: str = 'cpu',
+    environment: dict[str, str] | None = None,
+) -> float:
+    """How much memory a piece of work needs, in MiB, found in a fresh process.
+
+    Args:
+        module: Importable, perhaps a script of this folder.
+        function: Of the module. ``function(**kwargs)`` is the set-up, and returns the
+            work: a callable without arguments. What the set-up compiles, loads and
+            holds does not count.
+        kwargs: JSON.
+        device: On ``cuda`` what torch's allocator gave out counts, else the resident
+            memory of the process.
+        environment: Variables beside those of this process.
+
+    Returns:
+        The peak during the work less what was there before.
+
+    Raises:
+        RuntimeError: The process failed; its last words are in the message.
+    """
+    order = dict(module=module, function=function, kwargs=kwargs or {}, device=device)
+    inherited = os.environ.get('PYTHONPATH')
+    path = os.pathsep.join([str(ROOT), *([inherited] if inherited else [])])
+    process = subprocess.run(
+        [sys.executable, __file__, json.dumps(order)],
+        env=os.environ | {'PYTHONPATH': path} | (environment or {}),
+        capture_output=True,
+        text=True,
+    )
+    if process.returncode:
+        words = (process.stderr.strip() or f'status {process.returncode}')[-2000:]
+        raise RuntimeError(f'{module}.{function}({kwargs or ""}): {words}')
+    return float(process.stdout.splitlines()[-1])
+
+
+def _peak_of_this_process(
+    module: str, function: str, kwargs: dict, device: str
+) -> float:
+    work = getattr(importlib.import_module(module), function)(**kwargs)
+    gc.collect()
+    if device.startswith('cuda'):
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        work()
+        torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated() - before) / _MIB
+    if sys.platform != 'linux':
+        raise RuntimeError('the peak of resident memory is read as Linux shows it')
+    # What the set-up freed would be used again without being seen.
+    ctypes.CDLL(None).malloc_trim(0)
+    Path('/proc/self/clear_refs').write_text('5')  # the peak starts anew
+    before = _status('VmRSS')
+    work()
+    return _status('VmHWM') - before
+
+
+def _status(field: str) -> float:
+    for line in Path('/proc/self/status').read_text().splitlines():
+        name, _, value = line.partition(':')
+        if name == field:
+            return int(value.split()[0]) / 1024
+    raise RuntimeError(f'/proc/self/status has no {field}')
+
+
+# Which kernels
+
+
+@contextmanager
+def kernels(name: str) -> Iterator[None]:
+    """Let ``mmmaskfree.ops`` use these (``auto``, ``torch``, ``numba``, ``triton``)."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = name
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
+
+
+# Receipts and tables
+
+
+def receipt(
+    path: Path,
+    settings: dict,
+    rows: dict,
+    *,
+    device: str = 'cpu',
+    packages: Sequence[str] = PACKAGES,
+) -> dict:
+    """Write what was measured, and what it was measured with.
+
+    Args:
+        path: JSON file; its folder is made.
+        settings: Sizes, seeds and whatever else the rows depend on.
+        rows: What was measured.
+        device: ``cpu`` or ``cuda``.
+        packages: Whose versions are written, where they are installed.
+
+    Returns:
+        What was written: ``commit``, ``date``, ``device``, ``threads``,
+        ``versions``, ``settings``, ``rows``.
+    """
+    content = {
+        'commit': checkout_commit(),
+        'date': date.today().isoformat(),
+        'device': device_name(device),
+        'threads': torch.get_num_threads(),
+        'versions': {'python': platform.python_version()} | _versions(packages),
+        'settings': settings,
+        'rows': rows,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(content, indent=1, allow_nan=False)
+    path.write_text(text + '\n')
+    return json.loads(text)
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def device_name(device: str = 'cpu') -> str:
+    """What the work runs on, in words."""
+    if device.startswith('cuda'):
+        return f'{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}'
+    return f'CPU, {_processor()}, {len(os.sched_getaffinity(0))} cores'
+
+
+def _processor() -> str:
+    info = Path('/proc/cpuinfo')
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith('model name'):
+                return line.partition(':')[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown.
+
+    Raises:
+        ValueError: A row has another number of cells than the header.
+
+    >>> print(table(['', 's'], [['ours', '1.2']]))
+    | | s |
+    |---|---|
+    | ours | 1.2 |
+    """
+    for row in rows:
+        if len(row) != len(header):
+            raise ValueError(f'{len(header)} columns, but the row {row}')
+    lines = [header, ['---'] * len(header), *rows]
+    text = ['| ' + ' | '.join(cells) + ' |' for cells in lines]
+    text[0] = text[0].replace('|  |', '| |')
+    return '\n'.join([text[0], text[1].replace(' ', ''), *text[2:]])
+
+
+def show_seconds(timing: dict) -> str:
+    """``12 ms (11..13)``, of :meth:`Timing.as_dict`.
+
+    >>> show_seconds({'median': 1.256, 'low': 1.2, 'high': 1.3, 'runs': [1.2, 1.3]})
+    '1.26 s (1.2..1.3)'
+    >>> show_seconds({'median': 0.0123, 'low': 0.0123, 'high': 0.0123, 'runs': [0.01]})
+    '12.3 ms'
+    """
+    unit, scale = ('s', 1) if timing['median'] >= 1 else ('ms', 1000)
+    median, low, high = (
+        three_digits(timing[name] * scale) for name in ('median', 'low', 'high')
+    )
+    spread = f' ({low}..{high})' if len(timing['runs']) > 1 else ''
+    return f'{median} {unit}{spread}'
+
+
+def three_digits(value: float) -> str:
+    """Three significant digits, without an exponent.
+
+    >>> [three_digits(value) for value in (1234.5, 12.345, 0.012345, 2)]
+    ['1234', '12.3', '0.0123', '2']
+    """
+    return f'{value:.0f}' if abs(value) >= 100 else f'{value:.3g}'
+
+
+# Parts
+
+
+def run_part(
+    name: str,
+    benchmark: Callable[[bool], tuple[dict, dict]],
+    tables: Callable[[dict], str],
+    *,
+    device: str = 'cpu',
+    argv: Sequence[str] | None = None,
+) -> None:
+    """The command line of a part."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument(
+        '--quick', action='store_true', help='small and in seconds: numbers of no use'
+    )
+    parser.add_argument('--out', type=Path, default=RECEIPTS, help='receipts go here')
+    args = parser.parse_args(argv)
+    settings, rows = benchmark(args.quick)
+    path = args.out / f'speed_{name}.json'
+    settings = {'quick': args.quick} | settings
+    print(tables(receipt(path, settings, rows, device=device)))
+    print(f'\nthe receipt is {path}')
+
+
+if __name__ == '__main__':
+    answer, sys.stdout = sys.stdout, sys.stderr
+    print(_peak_of_this_process(**json.loads(sys.argv[1])), file=answer)
