@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import logging
+import os
 import warnings
 
 import pytest
@@ -9,6 +10,11 @@ from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
 from mmmaskfree.compat import mends
+
+# Triton reads this when it is first imported, which any test module may do. It changes
+# nothing but how Triton's kernels run, which without a GPU is not at all.
+if not torch.cuda.is_available():
+    os.environ.setdefault('TRITON_INTERPRET', '1')
 
 # Small tensors: a second thread costs more than it does.
 torch.set_num_threads(1)
