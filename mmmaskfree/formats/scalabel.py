@@ -581,8 +581,8 @@ class _JsonReader:
                     place,
                     entry,
                     what=str(error),
-                    mend='Give it the RLE of a mask in the size of its frame, or, if all '
-                    'frames are as large as it says, set frame_size of the data set '
+                    mend='Give it the RLE of a mask in the size of its frame, or, if '
+                    'all frames are as large as it, set frame_size of the data set '
                     '(--size of a tool)',
                 ) from None
             self.sizes.setdefault(video, tuple(label['rle']['size']))
