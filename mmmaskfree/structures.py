@@ -47,6 +47,10 @@ Data preprocessor -> head (set on every ``TrackDataSample``)
                         of its frame's ``ignored_instances``: no spatial pair and no
                         temporal match begins or ends there, and temporal patches
                         leave such cells out. Projection does not look at it
+    ``num_tracks``      int in the metainfo, and on each frame
+        ``gt_instances.track_index (N,)`` long in 0..num_tracks-1: which track of its
+        clip an object shows, by ascending id. Numbered while the ids are on the
+        host (:func:`number_tracks`)
 
 Data preprocessor -> RoI head (set on every sample that a RoI head is called with)
     ``frame_cues``      list of :class:`FrameCues`: of the sample's own frame, then
@@ -61,6 +65,7 @@ Head -> metric (on every ``DetDataSample``)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -178,6 +183,9 @@ class Tracks:
     def from_samples(cls, data_samples: list, *, with_masks: bool = False) -> Tracks:
         """Group the objects of each clip's frames to tracks by ``instances_ids``.
 
+        Of samples on a GPU whose tracks nobody has numbered the ids are read, which
+        waits for it.
+
         Args:
             data_samples: B ``TrackDataSample``, each with T frames.
             with_masks: Also group ``gt_instances.masks`` (padded ``BitmapMasks``).
@@ -185,18 +193,18 @@ class Tracks:
         Raises:
             KeyError: Masks are asked for but were not loaded.
         """
-        boxes, present, labels, clips, masks, counts = [], [], [], [], [], []
-        for clip, sample in enumerate(data_samples):
+        boxes, present, labels, masks, counts = [], [], [], [], []
+        for sample in data_samples:
+            num_tracks, indices = _numbered(sample)
+            index = torch.cat(indices)
             frames = [sample[t].gt_instances for t in range(len(sample))]
-            ids = torch.cat([frame.instances_ids for frame in frames])
-            unique, index = ids.unique(return_inverse=True)
             frame_index = torch.cat(
                 [
                     torch.full_like(frame.instances_ids, t)
                     for t, frame in enumerate(frames)
                 ]
             ).long()
-            num_tracks, num_frames = len(unique), len(frames)
+            num_frames = len(frames)
             frame_boxes = torch.cat([_as_tensor(frame.bboxes) for frame in frames])
             frame_labels = torch.cat([frame.labels for frame in frames])
 
@@ -227,16 +235,60 @@ class Tracks:
             boxes.append(clip_boxes)
             present.append(clip_present)
             labels.append(clip_labels)
-            clips.append(torch.full_like(clip_labels, clip))
             counts.append(num_tracks)
         return cls(
             boxes=torch.cat(boxes),
             present=torch.cat(present),
             labels=torch.cat(labels),
-            clip_index=torch.cat(clips),
+            clip_index=group_index(counts, labels[0].device),
             num_per_clip=counts,
             masks=torch.cat(masks) if with_masks else None,
         )
+
+
+def group_index(counts: Sequence[int], device: torch.device) -> Tensor:
+    """To which group each row belongs, where groups lie one after the other.
+
+    Args:
+        counts: Rows of each group.
+        device: Of the result; it is not waited for.
+
+    Returns:
+        (sum(counts),) long in 0..len(counts)-1.
+
+    Example:
+        >>> group_index([2, 0, 1], torch.device('cpu'))
+        tensor([0, 0, 2])
+    """
+    index = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts).long())
+    return index.to(device, non_blocking=True)
+
+
+def number_tracks(data_samples: list) -> None:
+    """Write on ``TrackDataSample`` how many tracks there are, and which are where.
+
+    How many there are is a matter of the data, which a GPU is not asked for if it was
+    written down before the ids were sent there.
+
+    Args:
+        data_samples: Each gets ``num_tracks`` in its metainfo and the
+            ``gt_instances`` of its frames ``track_index``; see the top of this file.
+    """
+    for sample in data_samples:
+        num_tracks, indices = _numbered(sample)
+        sample.set_metainfo(dict(num_tracks=num_tracks))
+        for t, index in enumerate(indices):
+            sample[t].gt_instances.track_index = index
+
+
+def _numbered(sample) -> tuple[int, Sequence[Tensor]]:
+    """The number of tracks, and which of them the objects of each frame show."""
+    frames = [sample[t].gt_instances for t in range(len(sample))]
+    if 'num_tracks' in sample.metainfo:
+        return sample.metainfo['num_tracks'], [frame.track_index for frame in frames]
+    ids = [frame.instances_ids for frame in frames]
+    unique, index = torch.cat(ids).unique(return_inverse=True)
+    return len(unique), index.split([len(own) for own in ids])
 
 
 def _as_tensor(bboxes) -> Tensor:

@@ -382,8 +382,7 @@ def test_logged_keys():
         tracks,
         cues,
         track_index=torch.tensor([0, 0]),
-        layer_index=torch.tensor([0, 1]),
-        num_layers=2,
+        num_per_layer=[1, 1],
     )
     text = (ROOT / 'docs' / 'configuration.md').read_text()
     section = text.split('### What is logged')[1].split('\n## ')[0]

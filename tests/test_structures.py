@@ -7,7 +7,7 @@ from mmdet.structures import TrackDataSample
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
 
-from mmmaskfree.structures import ColorCues, Tracks
+from mmmaskfree.structures import ColorCues, Tracks, number_tracks
 
 LEFT, RIGHT, OTHER = [0, 0, 8, 8], [40, 8, 60, 32], [10, 12, 20, 30]
 
@@ -45,6 +45,27 @@ def test_clips_of_a_batch():
     assert tracks.clip_index.tolist() == [0, 0, 2]
     assert tracks.labels.tolist() == [0, 1, 4]
     assert tracks.present.tolist() == [[True, False], [False, True], [True, True]]
+
+
+def test_tracks_that_were_numbered_on_the_host():
+    def clips():
+        return [
+            tiny.sample({9: (1, {0: LEFT, 1: LEFT}), 4: (2, {1: OTHER})}, 2),
+            tiny.sample({}, 2),
+        ]
+
+    numbered, expected = clips(), Tracks.from_samples(clips())
+    number_tracks(numbered)
+    assert [clip.num_tracks for clip in numbered] == [2, 0]
+    indices = [frame.gt_instances.track_index.tolist() for frame in numbered[0]]
+    assert indices == [[1], [1, 0]]
+    for clip in numbered:  # nobody asks for them again
+        for frame in clip:
+            frame.gt_instances.instances_ids.fill_(-1)
+    tracks = Tracks.from_samples(numbered)
+    assert tracks.num_per_clip == expected.num_per_clip
+    for name in ('boxes', 'present', 'labels', 'clip_index'):
+        assert torch.equal(getattr(tracks, name), getattr(expected, name))
 
 
 def test_no_object_at_all():

@@ -9,7 +9,7 @@ layers, ``K`` tracks, ``B`` clips, ``T`` frames, ``h, w`` mask cells.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mmmaskfree.ops import boxes_to_masks, clip_sums, full_precision
 from mmmaskfree.registry import MODELS
-from mmmaskfree.structures import ColorCues, Tracks
+from mmmaskfree.structures import ColorCues, Tracks, group_index
 
 # The paper's objective with the weights of its released code.
 PROJECTION = dict(type='mmmaskfree.BoxProjectionLoss')
@@ -54,27 +54,43 @@ def _sum_over_processes(values: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Matched logits (G, T, h, w); to which track and decoder layer each belongs."""
+    """Matched logits (G, T, h, w), decoder layer after decoder layer.
+
+    Attributes:
+        logits: (G, T, h, w).
+        track_index: (G,) long, the track of each row.
+        layer_index: (G,) long, the decoder layer of each row.
+        num_per_layer: L counts; that they are known on the host saves asking the
+            device which rows are of a layer.
+    """
 
     logits: Tensor
     track_index: Tensor
     layer_index: Tensor
-    num_layers: int
+    num_per_layer: Sequence[int]
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.num_per_layer)
 
     @classmethod
     def of(
         cls,
         logits: Tensor,
         track_index: Tensor | None,
-        layer_index: Tensor | None,
-        num_layers: int,
+        num_per_layer: Sequence[int] | None,
     ) -> _Rows:
         """By default row g is track g, in the one decoder layer."""
         if track_index is None:
             track_index = torch.arange(len(logits), device=logits.device)
-        if layer_index is None:
-            layer_index = torch.zeros_like(track_index)
-        return cls(logits, track_index, layer_index, num_layers)
+        if num_per_layer is None:
+            num_per_layer = [len(logits)]
+        if sum(num_per_layer) != len(logits):
+            raise ValueError(
+                f'num_per_layer {list(num_per_layer)} is not of {len(logits)} rows'
+            )
+        layer_index = group_index(num_per_layer, logits.device)
+        return cls(logits, track_index, layer_index, num_per_layer)
 
 
 class _Supervision(nn.Module):
@@ -162,8 +178,7 @@ class MaskFreeSupervision(_Supervision):
         *,
         stride: float = 4,
         track_index: Tensor | None = None,
-        layer_index: Tensor | None = None,
-        num_layers: int = 1,
+        num_per_layer: Sequence[int] | None = None,
         step: int | None = None,
         terms: Collection[str] = TERMS,
     ) -> dict[str, Tensor]:
@@ -176,8 +191,8 @@ class MaskFreeSupervision(_Supervision):
             stride: Pixels of the padded input per mask cell.
             track_index: (G,) long, the track of each row; default: row g is
                 track g.
-            layer_index: (G,) long, the decoder layer of each row; default: 0.
-            num_layers: L.
+            num_per_layer: How many rows each of the L decoder layers has, layer after
+                layer; default: all are of one.
             step: Optimiser step for the warm-ups; default: the runner's.
             terms: Those of the configured losses that these rows are for; the box
                 warm-up and ``box_fill`` go with the projection. RoI heads have
@@ -194,9 +209,9 @@ class MaskFreeSupervision(_Supervision):
             float64 logits).
 
         Raises:
-            ValueError: The cues are of another resolution than the logits; or
-                ``terms`` has a word that is no term, or none of the configured
-                losses.
+            ValueError: The cues are of another resolution than the logits;
+                ``num_per_layer`` are not G rows; or ``terms`` has a word that is no
+                term, or none of the configured losses.
         """
         configured = {'projection', *self.consistency}
         if not set(terms) <= set(TERMS) or configured.isdisjoint(terms):
@@ -214,7 +229,7 @@ class MaskFreeSupervision(_Supervision):
             )
         logits = full_precision(logits)
         box_masks = boxes_to_masks(tracks.boxes, logits.shape[-2:], stride)
-        rows = _Rows.of(logits, track_index, layer_index, num_layers)
+        rows = _Rows.of(logits, track_index, num_per_layer)
         muted = self._is_warming_up(step)
         # During the box warm-up the three losses are watched, not followed.
         # TK's own warm-up begins when they are.
@@ -279,7 +294,7 @@ class MaskFreeSupervision(_Supervision):
             stats['active_pairs'] = _ratio(own_pairs, possible)
         if 'temporal' in losses:
             warmup['temporal'] = losses['temporal'].warmup_factor(step)
-            stats['temporal_warmup'] = totals.new_tensor(warmup['temporal'])
+            stats['temporal_warmup'] = totals.new_full((), warmup['temporal'])
             stats['matched_pixels'] = _matched_share(
                 agreements['temporal'].bits, box_masks, tracks.clip_index
             )
@@ -315,7 +330,7 @@ def _matched_share(bits: Tensor, box_masks: Tensor, clip_index: Tensor) -> Tenso
 @torch.no_grad()
 def _box_fill(rows: _Rows, box_masks: Tensor) -> Tensor:
     """How much of its box a mask of the last layer fills: 1 means it is the box."""
-    last = rows.layer_index == rows.num_layers - 1
+    last = slice(len(rows.logits) - rows.num_per_layer[-1], None)
     boxes = box_masks[rows.track_index[last]]
     return _ratio(((rows.logits[last] > 0) & boxes).sum(), boxes.sum())
 
@@ -386,8 +401,7 @@ class MaskSupervision(_Supervision):
         *,
         stride: float = 4,
         track_index: Tensor | None = None,
-        layer_index: Tensor | None = None,
-        num_layers: int = 1,
+        num_per_layer: Sequence[int] | None = None,
         step: int | None = None,
     ) -> dict[str, Tensor]:
         """``loss_mask``, ``loss_dice``, ``box_fill``; arguments as the mask-free one's.
@@ -399,17 +413,17 @@ class MaskSupervision(_Supervision):
         if step is None:
             step = current_step()
         logits = logits.float()
-        rows = _Rows.of(logits, track_index, layer_index, num_layers)
+        rows = _Rows.of(logits, track_index, num_per_layer)
         if self._is_warming_up(step):
-            mask = dice = logits.new_zeros(num_layers) + logits.sum() * 0
+            mask = dice = logits.new_zeros(rows.num_layers) + logits.sum() * 0
         else:
             with torch.autocast(logits.device.type, enabled=False):
                 layers = [
-                    self._one_layer(
-                        logits[chosen], tracks.masks[rows.track_index[chosen]]
-                    )
-                    for chosen in (
-                        rows.layer_index == index for index in range(num_layers)
+                    self._one_layer(own, tracks.masks[track_index])
+                    for own, track_index in zip(
+                        logits.split(rows.num_per_layer),
+                        rows.track_index.split(rows.num_per_layer),
+                        strict=True,
                     )
                 ]
             mask, dice = (torch.stack(values) for values in zip(*layers, strict=True))
@@ -423,7 +437,7 @@ class MaskSupervision(_Supervision):
 
     def _one_layer(self, logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         frames = logits.flatten(0, 1).unsqueeze(1)  # (G * T, 1, h, w)
-        count = _sum_over_processes(logits.new_tensor(float(len(frames))))
+        count = _sum_over_processes(logits.new_full((), len(frames)))
         count = (count / get_world_size()).clamp(min=1)
         if len(frames) == 0:
             zero = frames.sum()

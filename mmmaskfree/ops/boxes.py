@@ -26,14 +26,19 @@ def boxes_to_cells(boxes: Tensor, size: tuple[int, int], stride: float) -> Tenso
     Returns:
         (..., 4) long, xyxy in cells, inside the mask; zeros for an empty box.
     """
-    limits = boxes.new_tensor((size[1], size[0])).repeat(2)
-    cells = torch.ceil(boxes / stride - 0.5).clamp(min=0).minimum(limits)
+    height, width = size
+    cells = torch.ceil(boxes / stride - 0.5)
+    # Each side with its limit as a number: a tensor of limits is a copy to the device,
+    # for which the host waits.
+    sides = zip(cells.unbind(-1), (width, height) * 2, strict=True)
+    cells = torch.stack([side.clamp(0, limit) for side, limit in sides], dim=-1)
     start, stop = cells[..., :2], cells[..., 2:]
     some = (boxes[..., 2:] > boxes[..., :2]).all(-1, keepdim=True)
     held = (stop > start).all(-1, keepdim=True)
 
     own = torch.floor((boxes[..., :2] + boxes[..., 2:]) / (2 * stride))
-    inside = ((own >= 0) & (own < limits[:2])).all(-1, keepdim=True)
+    inside = (own >= 0).all(-1) & (own[..., 0] < width) & (own[..., 1] < height)
+    inside = inside[..., None]
     single = torch.cat((own, own + 1), dim=-1)
     cells = torch.where(held, cells, single)
     return torch.where(some & (held | inside), cells, 0).long()

@@ -40,7 +40,9 @@ def rgb_to_lab(images: Tensor) -> Tensor:
     linear = torch.where(
         rgb > 0.04045, ((rgb + 0.055) / 1.055).clamp(min=0) ** 2.4, rgb / 12.92
     )
-    matrix = linear.new_tensor(_RGB_TO_XYZ) / linear.new_tensor(_WHITE_D65)[:, None]
+    # Rounded to the dtype, and numbers: nothing is copied to the device.
+    matrix = torch.tensor(_RGB_TO_XYZ, dtype=dtype)
+    matrix = (matrix / torch.tensor(_WHITE_D65, dtype=dtype)[:, None]).tolist()
     # Written out: a matmul would follow autocast and lose bits.
     red, green, blue = linear.unbind(-3)
     x, y, z = (

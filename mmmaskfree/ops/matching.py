@@ -156,11 +156,11 @@ def match_bits(
             correlation for ``ncc``.
     """
     size = (lab.shape[-2], lab.shape[-1])
-    first, second = ([pair[side] for pair in pairs] for side in (0, 1))
     if valid is None:
         valid = torch.ones_like(lab[:, :, 0], dtype=torch.bool)
-    lab_a, lab_b = lab[:, first].flatten(0, 1), lab[:, second].flatten(0, 1)
-    visible_a, visible_b = valid[:, first].flatten(0, 1), valid[:, second].flatten(0, 1)
+    first, second = ([pair[side] for pair in pairs] for side in (0, 1))
+    lab_a, lab_b = _frames(lab, first), _frames(lab, second)
+    visible_a, visible_b = _frames(valid, first), _frames(valid, second)
 
     # (C, B * P, h, w): smaller is more alike; infinite is no candidate
     distances = lab.new_full((len(offsets), len(lab_a), *size), math.inf)
@@ -178,6 +178,13 @@ def match_bits(
     matched &= distances.isfinite()
     bits = pack_bits(matched.transpose(0, 1))  # (B * P, W, h, w)
     return bits.view(len(lab), len(pairs), *bits.shape[1:])
+
+
+def _frames(values: Tensor, frames: list[int]) -> Tensor:
+    """(B, T, ...) -> (B * P, ...), the P frames of each clip."""
+    # Not `values[:, frames]`: a list as index is a copy that waits for the device.
+    parts = [values[:, t : t + 1] for t in frames]
+    return torch.cat([values[:, :0], *parts], dim=1).flatten(0, 1)
 
 
 def _patch_distance(

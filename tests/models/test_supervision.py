@@ -19,7 +19,7 @@ WEIGHTS = dict(projection=5.0, pairwise=5.0, temporal=0.5)
 
 
 def scene(seed=0, frames=3, layers=1, tracks=4):
-    """Tracks in two clips; rows in an order in which no assigner gives them."""
+    """Tracks in two clips; rows of a layer in an order that no assigner gives them."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(2 * frames, 3, 4, 4, generator=generator) * 8
     lab = F.interpolate(coarse, size=SIZE, mode='bilinear').view(2, frames, 3, *SIZE)
@@ -33,16 +33,18 @@ def scene(seed=0, frames=3, layers=1, tracks=4):
     known = tiny.make_tracks(
         boxes, clip_index=[g * 2 // tracks for g in range(tracks)], num_clips=2
     )
-    track_index = torch.arange(tracks).repeat(layers)
-    layer_index = torch.arange(layers).repeat_interleave(tracks)
-    order = torch.randperm(layers * tracks, generator=generator)
+    orders = [torch.randperm(tracks, generator=generator) for _ in range(layers)]
     logits = torch.randn(layers * tracks, frames, *SIZE, generator=generator) * 2
     rows = dict(
-        track_index=track_index[order],
-        layer_index=layer_index[order],
-        num_layers=layers,
+        track_index=torch.cat(orders),
+        num_per_layer=[tracks] * layers,
     )
     return logits.requires_grad_(), known, ColorCues(lab, valid), rows
+
+
+def layer_index(rows):
+    counts = rows['num_per_layer']
+    return torch.tensor([layer for layer, n in enumerate(counts) for _ in range(n)])
 
 
 def gradient(loss, logits):
@@ -71,7 +73,7 @@ def test_equals_the_public_function_over_clips_and_layers():
         cues.lab,
         valid=cues.valid,
         clip_index=tracks.clip_index[rows['track_index']],
-        layer_index=rows['layer_index'],
+        layer_index=layer_index(rows),
     )
     for name, weight in WEIGHTS.items():
         values = expected[name]
@@ -178,9 +180,9 @@ class TestBoxWarmup:
         """Mask2Former's two losses with the box as mask; mean over track-frames."""
         target = boxes_to_masks(tracks.boxes, SIZE, 4)[rows['track_index']].float()
         layers = []
-        for layer in range(rows['num_layers']):
+        for layer in range(len(rows['num_per_layer'])):
             values = []
-            for row in (rows['layer_index'] == layer).nonzero().flatten():
+            for row in (layer_index(rows) == layer).nonzero().flatten():
                 for frame in range(logits.shape[1]):
                     z, y = logits[row, frame].flatten(), target[row, frame].flatten()
                     p = z.sigmoid()
@@ -285,8 +287,7 @@ class TestStatistics:
         logits[1, 0, 3, 3] = 3  # outside
         rows = dict(
             track_index=torch.tensor([0, 0]),
-            layer_index=torch.tensor([0, 1]),
-            num_layers=2,
+            num_per_layer=[1, 1],
         )
         losses = MaskFreeSupervision()(logits, tracks, cues, **rows)
         assert losses['box_fill'].item() == 0.25
@@ -301,12 +302,24 @@ class TestStatistics:
 
 def test_no_track_gives_zero_losses_with_a_gradient_path():
     logits, tracks, cues, _ = scene(tracks=0)
-    rows = dict(track_index=tracks.labels, layer_index=tracks.labels, num_layers=3)
+    rows = dict(track_index=tracks.labels, num_per_layer=[0, 0, 0])
     losses = MaskFreeSupervision()(logits, tracks, cues, **rows)
     assert total(losses).item() == 0
     assert gradient(total(losses), logits).shape == (0, 3, *SIZE)
     assert all(value.isfinite() for value in losses.values())
     assert losses['matched_pixels'] == 0
+
+
+def test_layers_of_different_lengths():
+    logits, tracks, cues, _ = scene(layers=2)
+    rows = dict(track_index=torch.tensor([2, 0, 1, 3]), num_per_layer=[3, 1])
+    losses = MaskFreeSupervision()(logits[:4], tracks, cues, **rows)
+    alone = dict(track_index=torch.tensor([3]))
+    last = MaskFreeSupervision()(logits[3:4], tracks, cues, **alone)
+    for name in ('loss_projection', 'loss_pairwise', 'loss_temporal', 'box_fill'):
+        torch.testing.assert_close(losses[name], last[name])
+    with pytest.raises(ValueError, match=r'\[3, 2\] is not of 4 rows'):
+        MaskFreeSupervision()(logits[:4], tracks, cues, num_per_layer=[3, 2])
 
 
 def test_tracks_without_a_single_box():
@@ -395,8 +408,7 @@ class TestMaskSupervision:
             rows,
             tracks,
             track_index=torch.arange(2).repeat(3),
-            layer_index=torch.arange(3).repeat_interleave(2),
-            num_layers=3,
+            num_per_layer=[2, 2, 2],
         )
         torch.manual_seed(0)
         first, second, last = (self.build()(row, tracks) for row in rows.split(2))
@@ -427,7 +439,7 @@ class TestMaskSupervision:
     def test_no_track(self):
         _, tracks = self.flat_scene(2, tracks=0)
         logits = torch.zeros(0, 2, *SIZE, requires_grad=True)
-        losses = self.build()(logits, tracks, num_layers=2)
+        losses = self.build()(logits, tracks, num_per_layer=[0, 0])
         assert total(losses).item() == 0
         assert gradient(total(losses), logits).shape == logits.shape
 

@@ -3,7 +3,7 @@
 from mmdet.models.data_preprocessors import TrackDataPreprocessor
 
 from mmmaskfree.registry import MODELS
-from mmmaskfree.structures import FrameCues
+from mmmaskfree.structures import FrameCues, number_tracks
 
 from .cell_colors import CellColors, without_ignored
 
@@ -15,7 +15,7 @@ class MaskFreeTrackDataPreprocessor(TrackDataPreprocessor):
     In training every ``TrackDataSample`` gets ``lab`` (T, 3, h, w) float32 and
     ``valid`` (T, h, w) bool, on the device of the input (see ``structures.py``):
     False on padding, and where a box of the frame's ``ignored_instances`` touches a
-    cell.
+    cell. Their tracks are numbered.
     The key frame of a clip with at most one reference frame gets ``frame_cues``:
     RoI heads are called with the key frames alone.
 
@@ -53,6 +53,8 @@ class MaskFreeTrackDataPreprocessor(TrackDataPreprocessor):
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """See the class; ``data['inputs']`` is a list of (T, 3, H, W) clips."""
+        if training and data['data_samples'] is not None:
+            number_tracks(data['data_samples'])  # before their ids leave the host
         data = self.cast_data(data)
         clips = data['inputs']
         data = super().forward(data, training)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from mmmaskfree.models.roi_heads.maskfree_fcn_mask_head import SUPERVISION
 from mmmaskfree.registry import MODELS
-from mmmaskfree.structures import ColorCues, Tracks
+from mmmaskfree.structures import ColorCues, Tracks, group_index
 
 # The sigmoid of it, and so the focal loss and its gradient, are 0.
 _NO_SCORE = -100.0
@@ -312,9 +312,7 @@ class _Objects:
         boxes = torch.cat([get_box_tensor(each.bboxes) for each in found])
         ids = torch.cat([each.instances_ids for each in found])
         counts = [len(each) for each in found]
-        frame = torch.arange(len(counts), device=ids.device).repeat_interleave(
-            ids.new_tensor(counts)
-        )
+        frame = group_index(counts, ids.device)
         same = ids[:, None] == ids
         same &= (frame % 2 == 0)[:, None] & (frame[:, None] + 1 == frame)
         return cls(

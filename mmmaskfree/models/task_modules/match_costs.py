@@ -42,7 +42,8 @@ class BoxMaskDiceCost(BaseMatchCost):
             return self.weight * box_mask_dice_cost(pred, gt)
         height, width = img_meta['mask_size']
         points = torch.rand(self.num_points, 2, device=pred.device)
-        points *= points.new_tensor([width, height])
+        points[:, 0] *= width
+        points[:, 1] *= height
         pred, gt = (_holds(boxes, points).float() for boxes in (pred, gt))
         shared = pred @ gt.T
         areas = pred.sum(1)[:, None] + gt.sum(1)
@@ -83,7 +84,8 @@ class BoxMaskCrossEntropyCost(BaseMatchCost):
         height, width = img_meta['mask_size']
         differ = pred_area[:, None] + gt_area - 2 * shared
         differ = differ / (height * width * pred.shape[1])
-        right, wrong = F.softplus(pred.new_tensor([-self.logit, self.logit]))
+        # On the host: nothing to copy to the device.
+        right, wrong = F.softplus(torch.tensor([-self.logit, self.logit])).tolist()
         return self.weight * (right + (wrong - right) * differ)
 
 
@@ -114,8 +116,11 @@ class FrameBoxCost(BaseMatchCost):
         pred = pred_instances.boxes.float().transpose(0, 1)
         gt = gt_instances.boxes.float().transpose(0, 1)
         height, width = img_meta['mask_size']
-        scale = pred.new_tensor([width, height, width, height])
-        distance = torch.cdist(pred / scale, gt / scale, p=1)  # (T, Q, G)
+        pred_shares, gt_shares = (
+            torch.cat((boxes[..., ::2] / width, boxes[..., 1::2] / height), dim=-1)
+            for boxes in (pred, gt)
+        )
+        distance = torch.cdist(pred_shares, gt_shares, p=1)  # (T, Q, G)
         giou = bbox_overlaps(pred, gt, mode='giou')
         present = gt_instances.present.T[:, None].to(distance.dtype)  # (T, 1, G)
         cost = (self.l1_weight * distance - self.giou_weight * giou) * present

@@ -104,7 +104,9 @@ class SequenceAssigner(BaseAssigner):
                 for q, g in zip(query.tolist(), track.tolist(), strict=True)
             )
         columns = torch.tensor(matches, dtype=torch.long).view(-1, 4)
-        return Assignment(num_per_layer, *columns.to(device).unbind(1))
+        # The device is not waited for a second time.
+        columns = columns.to(device, non_blocking=True)
+        return Assignment(num_per_layer, *columns.unbind(1))
 
     def assign(
         self,

@@ -69,6 +69,11 @@ class MaskFreeMask2FormerTrackHead(Mask2FormerTrackHead):
                 f'loss_cls.class_weight has {len(self.class_weight)} entries; '
                 f'{self.num_classes} classes and no object need {self.num_classes + 1}'
             )
+        # mmdet's loss would copy its list to the device in every layer.
+        self.register_buffer(
+            '_class_weight', torch.tensor(self.class_weight).float(), persistent=False
+        )
+        self.loss_cls.class_weight = None
         self.supervision = MODELS.build(
             supervision or dict(type='mmmaskfree.MaskFreeSupervision')
         )
@@ -152,8 +157,7 @@ class MaskFreeMask2FormerTrackHead(Mask2FormerTrackHead):
             cues,
             stride=stride,
             track_index=matches.track,
-            layer_index=matches.layer,
-            num_layers=len(all_logits),
+            num_per_layer=matches.num_per_layer,
         )
         return losses
 
@@ -180,10 +184,10 @@ class MaskFreeMask2FormerTrackHead(Mask2FormerTrackHead):
         ]
         weights = torch.ones_like(labels, dtype=torch.float32)
         if left_out is not None:
-            weights[left_out & (labels == self.num_classes)] = 0
-        class_weight = scores.new_tensor(self.class_weight, dtype=torch.float32)
+            weights.masked_fill_(left_out & (labels == self.num_classes), 0)
+        weights = weights * self._class_weight[labels]
         # Over all processes, so that many give the gradients of one.
-        totals = (class_weight[labels] * weights).sum((1, 2))  # (L,)
+        totals = weights.sum((1, 2))  # (L,)
         all_reduce(totals)
         totals = totals / get_world_size()
         values = torch.stack(
