@@ -16,8 +16,8 @@ As good as that manner allows: nothing is computed that does not end in a loss, 
 step is on the host, and Lab is given. The values are those of ``docs/method.md``, so
 the golden vectors hold. There the released code differs: it pads with zeros, so that
 neighbours outside of the image count, and takes ties of the top K as they come. What
-that costs here: a stable sort in place of ``topk`` (nearly nothing for nine
-candidates), and masks of what lies inside.
+that costs here: a stable sort in place of ``topk``, some 5 % of the whole, and masks
+of what lies inside, once for a clip.
 
 Shape legend: ``L`` decoder layers, ``G`` tracks, ``T`` frames, ``h, w`` mask cells.
 """
@@ -65,7 +65,7 @@ def released_losses(
     log_sum = log_sum or _log_sum
     with torch.no_grad():
         neighbors = _color_similarity(lab, pairwise_dilation)  # (T, 8, h, w)
-        patches = [_patch_similarity(lab[t], lab[s], dilation) for t, s in pairs]
+        patches = _patch_similarities(lab, pairs, dilation)  # P of (1, 9, h, w)
     layers = []
     for masks in logits:
         tracks = len(masks)
@@ -112,21 +112,28 @@ def _inside(values: Tensor, size: int, dilation: int) -> Tensor:
 def _color_similarity(lab: Tensor, dilation: int) -> Tensor:
     """(T, 3, h, w) -> (T, 8, h, w), -1 for a neighbour outside of the image."""
     around = _without_centre(_unfold(lab, 3, dilation))
-    similarity = torch.exp(-(lab[:, :, None] - around).norm(dim=1) / 2)
+    distance = (lab[:, :, None] - around).square().sum(1).sqrt()
+    similarity = torch.exp(-distance / 2)
     inside = _without_centre(_inside(lab, 3, dilation))[0]
     return similarity.where(inside, -1)
 
 
-def _patch_similarity(first: Tensor, second: Tensor, dilation: int) -> Tensor:
-    """(3, h, w) each -> (1, 9, h, w), -1 for a candidate outside of the image."""
-    own, other = (_unfold(lab[None], 3, 1).flatten(1, 2) for lab in (first, second))
+def _patch_similarities(
+    lab: Tensor, pairs: list[tuple[int, int]], dilation: int
+) -> list[Tensor]:
+    """For each pair (1, 9, h, w), -1 for a candidate outside of the image."""
+    patches = _unfold(lab, 3, 1).flatten(1, 2)  # (T, 27, h, w)
+    candidates = _unfold(patches, 3, dilation)  # (T, 27, 9, h, w)
     # A position of a patch counts where it lies in both images.
-    within = _inside(first[None], 3, 1)[:, 0]  # (1, 9, h, w)
-    within = within.to(first.dtype).repeat(1, 3, 1, 1)  # (1, 27, h, w)
-    candidates = _unfold(other, 3, dilation)  # (1, 27, 9, h, w)
-    both = within[:, :, None] * _unfold(within, 3, dilation)
-    distance = ((own[:, :, None] - candidates) * both).norm(dim=1)
-    return torch.exp(-distance / 2).where(_inside(first[None], 3, dilation)[:, 0], -1)
+    within = _inside(lab, 3, 1)[:, 0].to(lab.dtype)  # (1, 9, h, w)
+    both = within[:, :, None] * _unfold(within, 3, dilation)  # (1, 9, 9, h, w)
+    outside = ~_inside(lab, 3, dilation)[:, 0]
+    similarities = []
+    for t, s in pairs:
+        gap = (patches[t, :, None] - candidates[s]).unflatten(0, (3, 9)).mul_(both)
+        distance = gap.square_().sum((0, 1)).sqrt()[None]
+        similarities.append(torch.exp(-distance / 2).masked_fill_(outside, -1))
+    return similarities
 
 
 def _keep_highest(similarity: Tensor, count: int) -> Tensor:
