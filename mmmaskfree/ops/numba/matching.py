@@ -40,7 +40,8 @@ def match_bits(
     """Matches between frames of clips, as bits.
 
     Bit for bit what :func:`mmmaskfree.ops.matching.match_bits` finds in finite
-    colours. A patch that holds a NaN is no candidate.
+    colours, but where ``ncc`` hangs on the last bit of a square root, which torch
+    may have wrong. A patch that holds a NaN is no candidate.
 
     Args:
         lab: (B, T, 3, h, w) CIE Lab, float32 or float64.
@@ -247,7 +248,9 @@ def _k_lowest(
     """
     nearest[:] = np.inf
     for index in range(len(distances)):
-        moved[:] = distances[index]
+        row = distances[index]
+        for x in range(len(row)):  # as `moved[:] = row`, it takes seconds to compile
+            moved[x] = row[x]
         for k in range(len(nearest)):
             held = nearest[k]
             for x in range(len(moved)):

@@ -34,15 +34,26 @@ def maxima(logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     columns, rows = logits.new_empty((*lead, width)), logits.new_empty((*lead, height))
     column_args = torch.empty_like(columns, dtype=torch.long)
     row_args = torch.empty_like(rows, dtype=torch.long)
-    flat = [
+    column_best, column_at, row_best, row_at = (
         result.view(len(starts), result.shape[-1]).numpy()
         for result in (columns, column_args, rows, row_args)
-    ]
+    )
     code = np.dtype(f'i{cells.itemsize}')
-    codes, row_codes = cells.view(code), flat[2].view(code)
 
     def work(start: int, stop: int) -> None:
-        _maxima(cells, codes, starts, step, *flat[:3], row_codes, flat[3], start, stop)
+        _maxima(
+            cells,
+            cells.view(code),
+            starts,
+            step,
+            column_best,
+            column_at,
+            row_best,
+            row_best.view(code),
+            row_at,
+            start,
+            stop,
+        )
 
     in_threads(work, len(starts))
     return columns, column_args, rows, row_args
@@ -116,15 +127,16 @@ def _maxima(
     args = np.empty(width, np.int32)  # no wider than the logits: faster
     for item in range(start, stop):
         best = columns[item]
-        best[:] = cells[starts[item] : starts[item] + width]
-        args[:] = 0
+        for x in range(width):
+            best[x], args[x] = cells[starts[item] + x], 0
         for y in range(height):
             begin = starts[item] + y * step
             row = cells[begin : begin + width]
             _update(row, np.int32(y), best, args)
             row_codes[item, y] = _largest(codes[begin : begin + width])
             row_args[item, y] = _first(row, rows[item, y])
-        column_args[item] = args
+        for x in range(width):
+            column_args[item, x] = args[x]
         if _first_nan(best) < width:
             for y in range(height):
                 begin = starts[item] + y * step
@@ -134,7 +146,7 @@ def _maxima(
 
 
 @njit(nogil=True, cache=True)
-def _update(row: np.ndarray, y: int, best: np.ndarray, args: np.ndarray) -> None:
+def _update(row: np.ndarray, y: np.int32, best: np.ndarray, args: np.ndarray) -> None:
     """Update the maxima of the columns with row ``y``."""
     for x in range(len(best)):
         value, largest = row[x], best[x]
@@ -158,10 +170,9 @@ def _largest(codes: np.ndarray) -> int:
 
 
 @njit(nogil=True, cache=True)
-def _first(row: np.ndarray, value: float) -> int:
+def _first(row: np.ndarray, value: float) -> np.int32:
     """Where ``value`` stands first; the length of the row where it does not."""
-    size = np.int32(len(row))
-    first = size
+    size = first = np.int32(len(row))
     for x in range(len(row)):
         first = min(first, np.int32(x) if row[x] == value else size)
     return first
@@ -206,20 +217,19 @@ def _extents(
             begin = starts[item] + y * step
             left = _begin(cells[begin : begin + left])
             right += _end(cells[begin + right : begin + width])
-        boxes[item] = 0
-        if right > 0:
-            boxes[item, 0], boxes[item, 1] = left, top
-            boxes[item, 2], boxes[item, 3] = right, bottom
+        if right == 0:
+            left = top = bottom = 0
+        boxes[item, 0], boxes[item, 1] = left, top
+        boxes[item, 2], boxes[item, 3] = right, bottom
 
 
 @njit(nogil=True, cache=True)
 def _begin(row: np.ndarray) -> int:
     """Where the first positive value is; the length of the row if there is none."""
-    size = np.int32(len(row))
-    begin = size
+    size = begin = np.int32(len(row))
     for x in range(len(row)):
         begin = min(begin, np.int32(x) if row[x] > 0 else size)
-    return begin
+    return int(begin)
 
 
 @njit(nogil=True, cache=True)
@@ -228,4 +238,4 @@ def _end(row: np.ndarray) -> int:
     end = np.int32(0)
     for x in range(len(row)):
         end = max(end, np.int32(x + 1) if row[x] > 0 else np.int32(0))
-    return end
+    return int(end)
