@@ -30,6 +30,7 @@ FLOORS = {
 
 ALONE = {
     'ops': {'torch', 'mmmaskfree'},
+    'ops/numba': {'torch', 'numba', 'numpy', 'mmmaskfree'},
     'ops/triton': {'torch', 'triton', 'mmmaskfree'},
     'formats': {'cv2', 'matplotlib', 'mmmaskfree', 'numpy', 'pycocotools'},
     'registry': {'mmengine'},
@@ -97,6 +98,7 @@ def test_every_room_has_a_floor():
         ('mmmaskfree/ops/a.py', 'from ..structures import Tracks'),
         ('mmmaskfree/ops/a.py', 'def f():\n    import numpy'),
         ('mmmaskfree/ops/a.py', 'import triton'),
+        ('mmmaskfree/ops/numba/a.py', 'import triton'),
         ('mmmaskfree/ops/triton/a.py', 'import mmcv.ops'),
         ('mmmaskfree/formats/a.py', 'import torch'),
         ('mmmaskfree/formats/a.py', 'from ..evaluation import mots_report'),
@@ -117,6 +119,7 @@ def test_a_wrong_import_is_found(file, line, tmp_path):
 @pytest.mark.parametrize(
     ('file', 'line'),
     [
+        ('mmmaskfree/ops/numba/a.py', 'import numba\nimport numpy'),
         ('mmmaskfree/ops/triton/a.py', 'import triton\nfrom ..boxes import f'),
         ('mmmaskfree/models/losses/a.py', 'from mmmaskfree.ops import f'),
         ('mmmaskfree/models/losses/__init__.py', 'from .a import b'),
@@ -137,7 +140,7 @@ def test_a_right_import_is_let_through(file, line, tmp_path):
     'module', [f'mmmaskfree{room}' for room in ('', '.ops', '.formats')]
 )
 def test_importing_is_light(module):
-    heavy = ['mmcv', 'mmdet', 'mmengine', 'mmtrack', 'triton']
+    heavy = ['mmcv', 'mmdet', 'mmengine', 'mmtrack', 'numba', 'triton']
     code = f'import sys, {module}; print([m for m in {heavy} if m in sys.modules])'
     out = subprocess.check_output(
         [sys.executable, '-c', code],
