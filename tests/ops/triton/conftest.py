@@ -5,6 +5,7 @@ with ``TRITON_INTERPRET=1``, which tests/conftest.py sets. Files of two folders 
 have one name, so the tests of ``ops/triton/<room>.py`` are ``test_triton_<room>.py``.
 """
 
+import dataclasses
 import functools
 import math
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from triton.runtime import interpreter
 
 from mmmaskfree.ops import kernels
 
@@ -29,6 +31,18 @@ def device() -> str:
 def triton_kernels(monkeypatch):
     """Every operation that is chosen by the environment is Triton's."""
     monkeypatch.setenv(kernels.VARIABLE, 'triton')
+
+
+@pytest.fixture(autouse=True)
+def hasty_interpreter(monkeypatch):
+    """Spare a third of the time: integer sums are made twice, to assert nothing.
+
+    The interpreter looks for overflow, and keeps what it finds for a debug mode that
+    it does not have.
+    """
+    builder = interpreter.interpreter_builder
+    options = dataclasses.replace(builder.options, sanitize_overflow=False)
+    monkeypatch.setattr(builder, 'options', options)
 
 
 @pytest.fixture(autouse=True)
