@@ -34,6 +34,7 @@ from pycocotools import mask as mask_utils
 from mmmaskfree import config_path
 from mmmaskfree.formats import areas
 from mmmaskfree.utils.env import checkout_commit, collect
+from mmmaskfree.utils.files import write_between_marks
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / 'README.md'
@@ -727,21 +728,6 @@ def format_table(benchmark: Benchmark, results: dict[str, list[dict]]) -> str:
         seconds = statistics.median(run['seconds per iteration'] for run in runs)
         lines.append(f'| {name} | {" | ".join(cells)} | {seconds:.2f} |')
     return '\n'.join(lines)
-
-
-def write_between_marks(path: Path, marks: tuple[str, str], text: str) -> None:
-    """Replace what stands between the two marks of a file.
-
-    Raises:
-        ValueError: The file lacks them.
-    """
-    content = path.read_text()
-    begin, end = marks
-    if begin not in content or end not in content:
-        raise ValueError(f'{path} lacks the marks {begin} and {end}')
-    before, rest = content.split(begin, 1)
-    _, after = rest.split(end, 1)
-    path.write_text(f'{before}{begin}\n\n{text}\n\n{end}{after}')
 
 
 def main() -> None:

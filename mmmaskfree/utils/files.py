@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there."""
+"""Files and folders that are whole or not there, and parts of pages."""
 
 import shutil
 import uuid
@@ -57,3 +57,18 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
             temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_between_marks(path: Path, marks: tuple[str, str], text: str) -> None:
+    """Replace what stands between the two marks of a file.
+
+    Raises:
+        ValueError: The file lacks them.
+    """
+    content = path.read_text()
+    begin, end = marks
+    if begin not in content or end not in content:
+        raise ValueError(f'{path} lacks the marks {begin} and {end}')
+    before, rest = content.split(begin, 1)
+    _, after = rest.split(end, 1)
+    path.write_text(f'{before}{begin}\n\n{text}\n\n{end}{after}')

@@ -21,6 +21,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -170,23 +171,55 @@ def peak_memory(
         RuntimeError: The process failed; its last words are in the message.
     """
     order = dict(module=module, function=function, kwargs=kwargs or {}, device=device)
+    return in_fresh_process('harness', 'peak_here', order, environment=environment)
+
+
+def in_fresh_process(
+    module: str,
+    function: str,
+    kwargs: dict | None = None,
+    *,
+    environment: dict[str, str] | None = None,
+    timeout: float | None = None,
+) -> Any:
+    """What ``function(**kwargs)`` of a module returns, as JSON, in a new process.
+
+    Args:
+        module: Importable, perhaps a script of this folder.
+        function: Of the module; what it prints is not seen.
+        kwargs: JSON.
+        environment: Variables beside those of this process.
+        timeout: Seconds after which it is stopped, with all that it started.
+
+    Raises:
+        RuntimeError: The process failed; its last words are in the message.
+        subprocess.TimeoutExpired: It took too long.
+    """
+    order = json.dumps([module, function, kwargs or {}])
     inherited = os.environ.get('PYTHONPATH')
     path = os.pathsep.join([str(ROOT), *([inherited] if inherited else [])])
-    process = subprocess.run(
-        [sys.executable, __file__, json.dumps(order)],
+    process = subprocess.Popen(
+        [sys.executable, __file__, order],
         env=os.environ | {'PYTHONPATH': path} | (environment or {}),
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
+    try:
+        answer, words = process.communicate(timeout=timeout)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     if process.returncode:
-        words = (process.stderr.strip() or f'status {process.returncode}')[-2000:]
+        words = (words.strip() or f'status {process.returncode}')[-2000:]
         raise RuntimeError(f'{module}.{function}({kwargs or ""}): {words}')
-    return float(process.stdout.splitlines()[-1])
+    return json.loads(answer)
 
 
-def _peak_of_this_process(
-    module: str, function: str, kwargs: dict, device: str
-) -> float:
+def peak_here(module: str, function: str, kwargs: dict, device: str) -> float:
+    """:func:`peak_memory`, in this process."""
     work = getattr(importlib.import_module(module), function)(**kwargs)
     gc.collect()
     if device.startswith('cuda'):
@@ -357,15 +390,25 @@ def run_part(
     parser.add_argument(
         '--quick', action='store_true', help='small and in seconds: numbers of no use'
     )
-    parser.add_argument('--out', type=Path, default=RECEIPTS, help='receipts go here')
+    parser.add_argument('--out', type=Path, help=f'folder; default: {RECEIPTS}')
     args = parser.parse_args(argv)
+    if args.quick and args.out is None:
+        parser.error('--quick is no benchmark: name a folder for it with --out')
     settings, rows = benchmark(args.quick)
-    path = args.out / f'speed_{name}.json'
+    path = (args.out or RECEIPTS) / f'speed_{name}.json'
     settings = {'quick': args.quick} | settings
     print(tables(receipt(path, settings, rows, device=device)))
     print(f'\nthe receipt is {path}')
 
 
+def _answer(module: str, function: str, kwargs: dict) -> None:
+    """Print the result as JSON, and nothing else on the standard output."""
+    answer = os.fdopen(os.dup(1), 'w')
+    os.dup2(2, 1)
+    result = getattr(importlib.import_module(module), function)(**kwargs)
+    json.dump(result, answer)
+    answer.close()
+
+
 if __name__ == '__main__':
-    answer, sys.stdout = sys.stdout, sys.stderr
-    print(_peak_of_this_process(**json.loads(sys.argv[1])), file=answer)
+    _answer(*json.loads(sys.argv[1]))

@@ -1,0 +1,357 @@
+"""Time and memory of the three losses of one clip, forward and backward.
+
+    python tools/benchmarks/loss_stage.py [--quick] [--out FOLDER]
+
+Beside each other: the released code's manner (``released_code.py``), ours in plain
+torch, ours with the kernels of numba on the CPU or of Triton on a GPU. All of them
+find the pairs of like colour, go forward, and make the gradient of the logits. Their
+losses must agree, or nothing is written. What stands in a scene, and how many pairs
+agree in it: ``scenes.py``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import harness
+import torch
+from released_code import released_losses
+from scenes import Scene, make_scene, shares
+from torch import Tensor
+
+from mmmaskfree.ops import (
+    clip_sums,
+    pooled_mean,
+    spatial_agreement,
+    sum_of_means,
+    temporal_agreement,
+)
+
+SCENES: dict[str, dict[str, Any]] = {
+    '4 tracks': dict(tracks=4),
+    '10 tracks': dict(tracks=10),
+    '20 tracks': dict(tracks=20),
+    '4 tracks, boxes = whole frame': dict(tracks=4, whole=True),
+    '4 tracks, logits are noise': dict(tracks=4, trained=False),
+    '4 tracks, T = 3': dict(tracks=4, frames=3),
+    '4 tracks, T = 7': dict(tracks=4, frames=7),
+}
+QUICK = dict(layers=2, size=(24, 42))
+QUICK_SCENES = ('4 tracks', '4 tracks, boxes = whole frame')
+
+BASELINE, TORCH = "released code's manner", 'ours, torch'
+FUSED = {'cpu': 'ours, numba', 'cuda': 'ours, Triton'}
+KERNELS = {TORCH: 'torch', FUSED['cpu']: 'numba', FUSED['cuda']: 'triton'}
+ROOMS = ('affinity', 'matching', 'projection', 'consistency')
+LOGADDEXP = f'{BASELINE}, torch.logaddexp'
+COMPILED = '4 tracks'
+"""The scene that :func:`try_compile` is given."""
+
+WEIGHTS = {'projection': 5.0, 'pairwise': 5.0, 'temporal': 0.5}
+COMPILE_SECONDS = 60
+BANDWIDTH = {'H100 SXM': 3350e9}
+"""Bytes per second of a GPU's memory, as its maker states them."""
+
+
+# What is measured
+
+
+def our_losses(scene: Scene) -> dict[str, Tensor]:
+    """(L,) each, by the calls that ``MaskFreeSupervision`` makes in training."""
+    agreements = {
+        'pairwise': spatial_agreement(scene.lab),
+        'temporal': temporal_agreement(scene.lab),
+    }
+    sums, counts = clip_sums(
+        scene.logits,
+        scene.box_masks,
+        agreements,
+        track_index=scene.track_index,
+        clip_index=torch.zeros_like(scene.track_index[: len(scene.box_masks)]),
+        layer_index=scene.layer_index,
+        num_layers=scene.num_layers,
+    )
+    return {
+        'projection': pooled_mean(sums['projection'], counts['projection']),
+        'pairwise': pooled_mean(sums['pairwise'], counts['pairwise']),
+        'temporal': sum_of_means(sums['temporal'], counts['temporal']),
+    }
+
+
+def baseline_losses(scene: Scene, log_sum: Callable | None = None) -> dict[str, Tensor]:
+    """(L,) each."""
+    return released_losses(
+        scene.by_layer, scene.box_masks, scene.lab[0], log_sum=log_sum
+    )
+
+
+def step(losses: dict[str, Tensor], scene: Scene) -> Tensor:
+    """The gradient of the weighted sum of all layers."""
+    total = sum(WEIGHTS[name] * loss.sum() for name, loss in losses.items())
+    return torch.autograd.grad(total, scene.logits)[0]
+
+
+def variant(name: str, scene: Scene) -> Callable[[], dict[str, Tensor]]:
+    """Forward and backward of a variant; the losses come back."""
+
+    def run() -> dict[str, Tensor]:
+        if name in KERNELS:
+            with harness.kernels(KERNELS[name]):
+                losses = our_losses(scene)
+                step(losses, scene)
+        else:
+            log_sum = torch.logaddexp if name == LOGADDEXP else None
+            losses = baseline_losses(scene, log_sum)
+            step(losses, scene)
+        return {key: value.detach() for key, value in losses.items()}
+
+    return run
+
+
+def is_built(name: str) -> bool:
+    """Whether all kernels of a variant are in the tree."""
+    package = KERNELS[name]
+    if package == 'torch':
+        return True
+    folder = harness.ROOT / 'mmmaskfree' / 'ops' / package
+    return all((folder / f'{room}.py').exists() for room in ROOMS) and bool(
+        importlib.util.find_spec(package)
+    )
+
+
+def set_up(name: str, device: str, **scene: Any) -> Callable[[], Any]:
+    """For :func:`harness.peak_memory`: kernels are compiled or loaded already."""
+    small = scene | dict(tracks=1, layers=1, size=(24, 42))
+    variant(name, make_scene(**small, device=device))()
+    return variant(name, make_scene(**scene, device=device))
+
+
+# What can be said without a GPU
+
+
+def floor_bytes(scene: Scene) -> dict[str, int]:
+    """Bytes that each kernel must move through memory at least, for one step.
+
+    Everything that is read is read once and what is written is written once: no
+    halo, no second look. Cells outside of a track's union of boxes (``crop``) need
+    not be read by the consistency terms; the colours' bits are read once for each
+    track, by all of its layers.
+    """
+    rows, frames, height, width = scene.logits.shape
+    number = scene.logits.element_size()
+    cells = frames * height * width
+    crops = int(scene.box_masks.any(1).sum()) * frames  # of all tracks
+    layers = rows // max(len(scene.box_masks), 1)
+    bits = 4
+    logits, cropped = rows * cells * number, layers * crops * number
+    return {
+        'affinity': cells * (3 * number + bits),
+        'matching': cells * (3 * number + bits),
+        'projection, forward': logits,
+        'consistency, forward': cropped + 2 * crops * bits,
+        # The gradient is written over the whole frame, where it is zero too.
+        'consistency, backward': cropped + 2 * crops * bits + logits,
+    }
+
+
+def floor_seconds(num_bytes: int, device: str = 'H100 SXM') -> float:
+    """Time to move so many bytes at the full bandwidth of a GPU's memory."""
+    return num_bytes / BANDWIDTH[device]
+
+
+def try_compile(seconds: float = 3, **scene: Any) -> dict:
+    """What ``torch.compile`` makes of our losses in plain torch, as they are.
+
+    Returns:
+        ``compile_seconds``: the first step; ``again_seconds``: the first step of
+        another clip; ``eager`` and ``compiled``: times of the steps after these.
+    """
+    first, second = (make_scene(**scene, seed=seed) for seed in (0, 1))
+    compiled = torch.compile(our_losses)
+    taken = []
+    with harness.kernels('torch'):
+        for clip in (first, second):
+            start = time.perf_counter()
+            losses = compiled(clip)
+            step(losses, clip)
+            taken.append(time.perf_counter() - start)
+            check_agree({'eager': our_losses(clip), 'compiled': losses})
+        times = harness.compare(
+            {
+                'eager': lambda: step(our_losses(second), second),
+                'compiled': lambda: step(compiled(second), second),
+            },
+            seconds=seconds,
+        )
+    return {
+        'compile_seconds': taken[0],
+        'again_seconds': taken[1],
+    } | {name: timing.as_dict() for name, timing in times.items()}
+
+
+# The benchmark
+
+
+def check_agree(results: dict[str, dict[str, Tensor]]) -> None:
+    """Raise ``ValueError`` where one of several has other losses than the first."""
+    (first, reference), *others = results.items()
+    for name, losses in others:
+        for key, value in losses.items():
+            gap = (value.double() - reference[key].double()).abs().max()
+            if not gap <= 1e-4 * reference[key].double().abs().max():
+                raise ValueError(f'{name}: {key} differs from that of {first} by {gap}')
+
+
+def available_mib() -> float:
+    """Memory that a process may take without swapping."""
+    for line in Path('/proc/meminfo').read_text().splitlines():
+        if line.startswith('MemAvailable'):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError('/proc/meminfo has no MemAvailable')
+
+
+def baseline_mib(scene: Scene) -> float:
+    """About what the baseline needs: 180 times the logits, as measured on 4 tracks."""
+    return 180 * scene.logits.numel() * scene.logits.element_size() / 2**20
+
+
+def benchmark(quick: bool) -> tuple[dict, dict]:
+    """Settings and rows of the receipt."""
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    shown, rows = {}, {}
+    for title in QUICK_SCENES if quick else SCENES:
+        options = SCENES[title] | (QUICK if quick else {})
+        scene = make_scene(**options, device=device)
+        ours = [name for name in (TORCH, FUSED[device]) if is_built(name)]
+        names = [BASELINE, *ours]
+        if title == COMPILED:
+            names.insert(1, LOGADDEXP)
+        row: dict[str, Any] = {}
+        if device == 'cpu' and available_mib() < 1.2 * baseline_mib(scene):
+            names = ours
+            row[BASELINE] = f'not run: needs {baseline_mib(scene) / 1024:.0f} GiB'
+        functions = {name: variant(name, scene) for name in names}
+        # The run before those that count, too.
+        check_agree({name: function() for name, function in functions.items()})
+        times = harness.compare(
+            functions,
+            repeats=2 if quick else 20,
+            warmup=0,
+            seconds=1 if quick else 4,
+            device=device,
+        )
+        for name in names:
+            memory = harness.peak_memory(
+                'loss_stage',
+                'set_up',
+                dict(name=name, device=device, **options),
+                device=device,
+            )
+            row[name] = {'time': times[name].as_dict(), 'memory': round(memory, 1)}
+        if FUSED[device] not in names:
+            row[FUSED[device]] = 'not built'
+        if device == 'cpu':
+            row[FUSED['cuda']] = 'not measured on a GPU'
+        floors = floor_bytes(scene)
+        row['floor'] = {
+            'bytes': floors,
+            'seconds': {
+                gpu: floor_seconds(sum(floors.values()), gpu) for gpu in BANDWIDTH
+            },
+        }
+        rows[title] = row
+        shown[title] = options | shares(scene)
+        if title == COMPILED and device == 'cpu':
+            compiled = compile_row(options, quick)
+    if device == 'cpu':
+        rows[COMPILED]['ours, torch.compile'] = compiled
+    return {'scenes': shown, 'weights': WEIGHTS}, rows
+
+
+def compile_row(options: dict, quick: bool) -> dict | str:
+    """:func:`try_compile`, or why there is nothing."""
+    limit = 3 if quick else COMPILE_SECONDS
+    try:
+        return harness.in_fresh_process(
+            'loss_stage', 'try_compile', options, timeout=limit
+        )
+    except subprocess.TimeoutExpired:
+        return f'not compiled after {limit} s'
+
+
+def tables(receipt: dict) -> str:
+    """Markdown."""
+    rows = receipt['rows']
+    some = next(iter(rows.values()))
+    columns = [name for name in (BASELINE, *KERNELS) if name in some]
+
+    def cell(row: dict, name: str) -> str:
+        own = row[name]
+        if isinstance(own, str):
+            text = own
+            if name == FUSED['cuda']:
+                (gpu, seconds), *_ = row['floor']['seconds'].items()
+                text += f'; floor {seconds * 1e6:.0f} µs ({gpu})'
+            return text
+        return f'{harness.show_seconds(own["time"])}, {own["memory"]:.0f} MiB'
+
+    def gain(row: dict) -> str:
+        fastest = next(
+            row[name] for name in reversed(columns) if isinstance(row[name], dict)
+        )
+        if not isinstance(row[BASELINE], dict):
+            return ''
+        times, less = (
+            row[BASELINE]['time']['median'] / fastest['time']['median'],
+            row[BASELINE]['memory'] / max(fastest['memory'], 1),
+        )
+        return f'{harness.three_digits(times)} x, 1/{less:.0f}'
+
+    body = [
+        [title, *(cell(row, name) for name in columns), gain(row)]
+        for title, row in rows.items()
+    ]
+    scene = receipt['settings']['scenes'][COMPILED]
+    compiled = rows[COMPILED].get('ours, torch.compile')
+    if isinstance(compiled, dict):
+        compiled = (
+            f'{harness.show_seconds(compiled["compiled"])} beside '
+            f'{harness.show_seconds(compiled["eager"])}, after '
+            f'{compiled["compile_seconds"]:.0f} s of compiling and '
+            f'{compiled["again_seconds"]:.0f} s for the next clip'
+        )
+    lines = [
+        f'**Loss stage**: forward and backward of the three losses of one clip; '
+        f'{receipt["device"]}, {receipt["threads"]} threads; medians (least..most), '
+        'peak memory. The last column is what the fastest of ours gains over the '
+        'first.',
+        '',
+        harness.table(['', *columns, 'time, memory'], body),
+        '',
+        f'Of {COMPILED}: a union of boxes is {100 * scene["union"]:.1f} % of the '
+        f'frame, {100 * scene["alike"]:.0f} % of the neighbours are of like colour, '
+        f'{100 * scene["matched"]:.0f} % of the candidates match '
+        f'({scene["matches"]:.1f} for a pixel).',
+    ]
+    if LOGADDEXP in rows[COMPILED]:
+        lines.append(
+            f"The released code's manner with `torch.logaddexp`: "
+            f'{cell(rows[COMPILED], LOGADDEXP)}.'
+        )
+    if compiled:
+        lines.append(f'Ours in torch under `torch.compile`: {compiled}.')
+    return '\n'.join(lines)
+
+
+if __name__ == '__main__':
+    harness.run_part(
+        'loss_stage',
+        benchmark,
+        tables,
+        device='cuda' if torch.cuda.is_available() else 'cpu',
+    )
