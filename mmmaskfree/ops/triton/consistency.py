@@ -1,0 +1,498 @@
+"""The agreement term on a GPU: one launch for all sums, one for all gradients.
+
+See :mod:`mmmaskfree.ops.consistency` for the maths. A program works on one frame of
+one row of logits, inside the track's union box and what is in reach of it. The sum of
+a pair of frames is made by the programs of its first frame. The gradient is
+gathered, not scattered: a pixel looks at its partners in both directions, so that
+each value is written by one program, and nothing is added up in an order that
+changes.
+
+The bytes of the logits do not bound this, instructions do: hence what follows.
+
+With u = exp(-|a|), v = exp(-|b|) and E = exp(-|a + b|) a pair costs
+
+    [a b < 0] min(|a|, |b|) + log((1 + u) (1 + v) / (1 + E))
+
+which cancels less than softplus does, and whose logarithms are one of a product for
+all pairs of a pixel. sigmoid(a + b) is 1 or E over 1 + E, and the sum of those
+fractions over a pixel is kept as one fraction: one division instead of one per
+pair. E is taken from a + b, not from u and v: threads cannot see each other's, and
+of a partner's own logit an exponential costs as much as of the sum.
+
+Nothing here waits for the device: what depends on the boxes is read by the kernels.
+
+Shape legend: ``G`` rows of logits, ``K`` tracks, ``B`` clips, ``T`` frames, ``P``
+pairs of frames, ``W`` words, ``S`` programs that share a frame, ``h, w`` cells.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ..agreement import Agreement
+from ..boxes import mask_extents
+from .tables import table
+
+# A pixel for each thread. With two, the gradient's unrolled offsets take 182 registers
+# instead of 94, and neither kernel spends fewer instructions on a pixel.
+_BLOCK = 128
+_NUM_WARPS = 4
+# Programs that share a frame: few, as most boxes are small, but enough in all to
+# keep a large GPU busy with the rows of a small batch.
+_PARTS = 8
+_PROGRAMS = 4096
+# exp(-|x|) is exp2(_EXPONENT |x|), which unlike exp is one instruction: it lets
+# results of less than 2^-126 be 0.
+_EXPONENT = tl.constexpr(-1 / math.log(2))
+
+
+class Static(NamedTuple):
+    """What the kernels are compiled for: flat, as Triton takes no tuples of tuples.
+
+    Attributes:
+        symmetric: Of each agreement.
+        pairs: Agreement i has those of number ``pairs[i]`` to ``pairs[i + 1]``.
+        offsets: It has those of number ``offsets[i]`` to ``offsets[i + 1]``.
+        steps: dy and dx of all offsets in turn.
+    """
+
+    symmetric: tuple[bool, ...]
+    pairs: tuple[int, ...]
+    offsets: tuple[int, ...]
+    steps: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the kernels read beside the logits, all on the device.
+
+    Attributes:
+        bits: Of each agreement (B, P, W, h, w) int32.
+        box_masks: (K, T, h, w) uint8.
+        union: (K, h, w) uint8, any box of the track.
+        extents: (K, 4) long, xyxy of the union in cells.
+        track_index: (G,) long.
+        clip_index: (K,) long.
+        ends: (P, 2) int32, both frames of the pairs of all agreements.
+        static: What the kernels are compiled for.
+        reach: How many cells outside of the union box a first end of a pair may
+            lie, and any end.
+    """
+
+    bits: tuple[Tensor, ...]
+    box_masks: Tensor
+    union: Tensor
+    extents: Tensor
+    track_index: Tensor
+    clip_index: Tensor
+    ends: Tensor
+    static: Static
+    reach: tuple[int, int]
+
+    @property
+    def num_pairs(self) -> list[int]:
+        """P of each agreement."""
+        return [stop - start for start, stop in pairwise(self.static.pairs)]
+
+
+def make_plan(
+    box_masks: Tensor,
+    agreements: list[Agreement],
+    track_index: Tensor,
+    clip_index: Tensor,
+) -> Plan:
+    """See :func:`mmmaskfree.ops.consistency.make_plan`."""
+    union = box_masks.any(1)
+
+    def reach(chosen: list[Agreement]) -> int:
+        steps = (abs(step) for a in chosen for offset in a.offsets for step in offset)
+        return max(steps, default=0)
+
+    return Plan(
+        bits=tuple(agreement.bits.contiguous() for agreement in agreements),
+        box_masks=box_masks.contiguous().view(torch.uint8),
+        union=union.view(torch.uint8),
+        extents=mask_extents(union).contiguous(),
+        track_index=track_index.contiguous(),
+        clip_index=clip_index.contiguous(),
+        ends=table([pair for a in agreements for pair in a.pairs], box_masks.device),
+        static=Static(
+            symmetric=tuple(a.symmetric for a in agreements),
+            pairs=(0, *accumulate(len(a) for a in agreements)),
+            offsets=(0, *accumulate(len(a.offsets) for a in agreements)),
+            steps=tuple(
+                int(step) for a in agreements for offset in a.offsets for step in offset
+            ),
+        ),
+        reach=(reach([a for a in agreements if a.symmetric]), reach(agreements)),
+    )
+
+
+def forward(logits: Tensor, plan: Plan) -> tuple[list[Tensor], list[Tensor]]:
+    """See :func:`mmmaskfree.ops.consistency.forward`.
+
+    Terms are of the dtype of the logits, and no term is negative, so that nothing
+    cancels. All sums over pixels are float64: that is two instructions a pixel.
+    """
+    rows, frames, height, width = logits.shape
+    num_pairs = sum(plan.num_pairs)
+    grid = _grid(logits)
+    shape = (rows, num_pairs, grid[-1])
+    sums = torch.empty(shape, dtype=torch.float64, device=logits.device)
+    counts = torch.empty(shape, dtype=torch.int32, device=logits.device)
+    if sums.numel():
+        with torch.cuda.device_of(logits):
+            _sum_kernel[grid](
+                logits.contiguous(),
+                plan.bits,
+                plan.box_masks,
+                plan.union,
+                plan.extents,
+                plan.track_index,
+                plan.clip_index,
+                plan.ends,
+                sums,
+                counts,
+                frames,
+                height,
+                width,
+                plan.reach[0],
+                num_pairs,
+                *plan.static,
+                BLOCK=_BLOCK,
+                num_warps=_NUM_WARPS,
+            )
+    weights = counts.sum(-1, dtype=torch.float64)
+    return (
+        list(sums.sum(-1).split(plan.num_pairs, dim=1)),
+        list(weights.split(plan.num_pairs, dim=1)),
+    )
+
+
+def backward(
+    logits: Tensor, plan: Plan, grad_sums: Sequence[Tensor], grad: Tensor
+) -> None:
+    """See :func:`mmmaskfree.ops.consistency.backward`."""
+    frames, height, width = logits.shape[1:]
+    num_pairs = sum(plan.num_pairs)
+    if num_pairs == 0 or logits.numel() == 0:
+        return
+    written = grad.contiguous()
+    with torch.cuda.device_of(logits):
+        _grad_kernel[_grid(logits)](
+            logits.contiguous(),
+            plan.bits,
+            plan.box_masks,
+            plan.union,
+            plan.extents,
+            plan.track_index,
+            plan.clip_index,
+            plan.ends,
+            torch.cat(list(grad_sums), dim=1).to(logits.dtype).contiguous(),
+            written,
+            frames,
+            height,
+            width,
+            plan.reach[1],
+            num_pairs,
+            *plan.static,
+            BLOCK=_BLOCK,
+            num_warps=_NUM_WARPS,
+        )
+    if written is not grad:
+        grad.copy_(written)
+
+
+def _grid(logits: Tensor) -> tuple[int, int, int]:
+    """G, T, S: from shapes alone, so that equal calls add up in the same order."""
+    rows, frames, height, width = logits.shape
+    blocks = triton.cdiv(height * width, _BLOCK)
+    parts = max(_PARTS, triton.cdiv(_PROGRAMS, max(rows * frames, 1)))
+    return rows, frames, min(blocks, parts)
+
+
+@triton.jit
+def _region(extents, track, height, width, reach):
+    """The union box and what is in reach of it: left, top, width, area."""
+    x1 = tl.load(extents + track * 4).to(tl.int32)
+    y1 = tl.load(extents + track * 4 + 1).to(tl.int32)
+    x2 = tl.load(extents + track * 4 + 2).to(tl.int32)
+    y2 = tl.load(extents + track * 4 + 3).to(tl.int32)
+    left, top = tl.maximum(x1 - reach, 0), tl.maximum(y1 - reach, 0)
+    wide = tl.minimum(x2 + reach, width) - left
+    high = tl.minimum(y2 + reach, height) - top
+    area = tl.where(x2 > x1, wide * high, 0)  # nothing is in reach of no box
+    return left, top, wide, area
+
+
+@triton.jit
+def _terms(
+    a,
+    own,
+    logits,
+    bits,
+    own_anchors,
+    anchors,
+    at,
+    y,
+    x,
+    inside,
+    height,
+    width,
+    STEPS: tl.constexpr,
+    START: tl.constexpr,
+    STOP: tl.constexpr,
+    SYMMETRIC: tl.constexpr,
+    FIRST: tl.constexpr,
+    SLOPE: tl.constexpr,
+):
+    """Costs of pixels together with all their partners in a frame, or the slopes.
+
+    Args:
+        a: Logits of the pixels.
+        own: What a pixel's own logit adds for each pair: log(1 + u), or sigmoid(a).
+        logits: (h, w) of the partners' frame.
+        bits: (W, h, w) of the pair of frames.
+        own_anchors: (h, w) of the pixels' frame.
+        anchors: (h, w) of the partners' frame.
+        at: The pixels' index in a frame; they lie at y, x, and exist where inside.
+        START, STOP: The agreement's offsets among all.
+        FIRST: The pixels are first ends of the pairs, not second ones.
+        SLOPE: Compute d cost / d a, not the cost.
+
+    Returns:
+        Values, 0 for a pixel that is in no pair, be its logit NaN, and the weights
+        of its pairs.
+    """
+    anchored = tl.load(own_anchors + at, mask=inside, other=0).to(tl.int32)
+    value = tl.full(a.shape, 0, a.dtype)
+    weights = tl.full(a.shape, 0, tl.int32)
+    for offset in tl.static_range(STOP - START):
+        dy, dx = STEPS[2 * (START + offset)], STEPS[2 * (START + offset) + 1]
+        words = bits + offset // 32 * (height * width)
+        if offset % 32 == 0:
+            above = tl.full(a.shape, 0 if SLOPE else 1, a.dtype)
+            below = tl.full(a.shape, 1, a.dtype)
+        if FIRST:
+            there = at + (dy * width + dx)
+            if offset % 32 == 0:
+                word = tl.load(
+                    words + at, mask=inside if SYMMETRIC else anchored != 0, other=0
+                )
+        else:
+            there = at - (dy * width + dx)
+            ys, xs = y - dy, x - dx
+            exists = inside & (ys >= 0) & (ys < height) & (xs >= 0) & (xs < width)
+            word = tl.load(words + there, mask=exists, other=0)
+        weight = (word >> offset % 32) & 1
+        if SYMMETRIC or not FIRST:
+            agree = weight
+            weight = tl.load(anchors + there, mask=agree != 0, other=0).to(tl.int32)
+            if SYMMETRIC:
+                weight += agree & anchored
+        weights += weight
+        some = weight != 0
+        # With -inf, v, E and sigmoid(a + b) are 0.
+        b = tl.load(logits + there, mask=some, other=-float('inf'))
+        small = tl.exp2(tl.abs(a + b) * _EXPONENT)
+        if SLOPE:
+            part = tl.where(a + b >= 0, 1, small)
+            if SYMMETRIC:
+                part = tl.where(weight > 1, part + part, part)
+            above += above * small + part * below
+            below += below * small
+        else:
+            single = tl.exp2(tl.abs(b) * _EXPONENT)
+            cross = tl.where(some & (a * b < 0), tl.minimum(tl.abs(a), tl.abs(b)), 0)
+            if SYMMETRIC:  # (1 + v)^2 = 1 + v (2 + v)
+                cross = tl.where(weight > 1, cross + cross, cross)
+                single = tl.where(weight > 1, single * (2 + single), single)
+                small = tl.where(weight > 1, small * (2 + small), small)
+            value += cross
+            above += above * single
+            below += below * small
+        # Before a product overflows: a factor is at most 2, squared at most 4.
+        if offset % 32 == 31 or offset == STOP - START - 1:
+            value += -above / below if SLOPE else tl.log(above / below)
+    return tl.where(weights != 0, value + own * weights, 0), weights
+
+
+@triton.jit(do_not_specialize=['frames', 'height', 'width', 'reach', 'num_pairs'])
+def _sum_kernel(
+    logits,
+    bits,
+    box_masks,
+    union,
+    extents,
+    track_index,
+    clip_index,
+    ends,
+    sums,
+    counts,
+    frames,
+    height,
+    width,
+    reach,
+    num_pairs,
+    SYMMETRIC: tl.constexpr,
+    PAIRS: tl.constexpr,
+    OFFSETS: tl.constexpr,
+    STEPS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Grid (G, T, S): sums (G, P, S) float64 and counts (G, P, S) int32."""
+    row = tl.program_id(0).to(tl.int64)
+    frame = tl.program_id(1)
+    part = tl.program_id(2)
+    parts = tl.num_programs(2)
+    track = tl.load(track_index + row)
+    clip = tl.load(clip_index + track)
+    cells = height * width
+    row_logits = logits + row * frames * cells
+    row_masks = box_masks + track * frames * cells
+    row_union = union + track * cells
+    for agreement in tl.static_range(len(SYMMETRIC)):
+        # A pair that only its first end can anchor starts inside of the union box.
+        left, top, wide, area = _region(
+            extents, track, height, width, reach if SYMMETRIC[agreement] else 0
+        )
+        num_words = (OFFSETS[agreement + 1] - OFFSETS[agreement] + 31) // 32
+        # Of the clip's first pair, when pairs are numbered through.
+        clip_bits = bits[agreement] + (
+            clip * (PAIRS[agreement + 1] - PAIRS[agreement]) - PAIRS[agreement]
+        ) * (num_words * cells)
+        for pair in range(PAIRS[agreement], PAIRS[agreement + 1]):
+            if tl.load(ends + pair * 2) == frame:
+                other = tl.load(ends + pair * 2 + 1)
+                total = tl.full([BLOCK], 0, tl.float64)
+                count = tl.full([BLOCK], 0, tl.int32)
+                for start in range(part * BLOCK, area, parts * BLOCK):
+                    index = start + tl.arange(0, BLOCK)
+                    inside = index < area
+                    y, x = top + index // wide, left + index % wide
+                    at = y * width + x
+                    a = tl.load(row_logits + frame * cells + at, mask=inside, other=0)
+                    own = tl.log(1 + tl.exp2(tl.abs(a) * _EXPONENT))
+                    cost, weights = _terms(
+                        a,
+                        own,
+                        row_logits + other * cells,
+                        clip_bits + pair * num_words * cells,
+                        row_masks + frame * cells
+                        if SYMMETRIC[agreement]
+                        else row_union,
+                        row_masks + other * cells
+                        if SYMMETRIC[agreement]
+                        else row_union,
+                        at,
+                        y,
+                        x,
+                        inside,
+                        height,
+                        width,
+                        STEPS,
+                        OFFSETS[agreement],
+                        OFFSETS[agreement + 1],
+                        SYMMETRIC[agreement],
+                        True,
+                        False,
+                    )
+                    total += cost.to(tl.float64)
+                    count += weights
+                # A pair has one first frame, whose programs write all of its sums.
+                place = (row * num_pairs + pair) * parts + part
+                tl.store(sums + place, tl.sum(total, 0))
+                tl.store(counts + place, tl.sum(count, 0))
+
+
+@triton.jit(do_not_specialize=['frames', 'height', 'width', 'reach', 'num_pairs'])
+def _grad_kernel(
+    logits,
+    bits,
+    box_masks,
+    union,
+    extents,
+    track_index,
+    clip_index,
+    ends,
+    grad_sums,
+    grad,
+    frames,
+    height,
+    width,
+    reach,
+    num_pairs,
+    SYMMETRIC: tl.constexpr,
+    PAIRS: tl.constexpr,
+    OFFSETS: tl.constexpr,
+    STEPS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Grid (G, T, S): adds to grad (G, T, h, w)."""
+    row = tl.program_id(0).to(tl.int64)
+    frame = tl.program_id(1)
+    part = tl.program_id(2)
+    parts = tl.num_programs(2)
+    track = tl.load(track_index + row)
+    clip = tl.load(clip_index + track)
+    cells = height * width
+    row_logits = logits + row * frames * cells
+    row_grad = grad + row * frames * cells
+    row_masks = box_masks + track * frames * cells
+    row_union = union + track * cells
+    left, top, wide, area = _region(extents, track, height, width, reach)
+
+    for start in range(part * BLOCK, area, parts * BLOCK):
+        index = start + tl.arange(0, BLOCK)
+        inside = index < area
+        y, x = top + index // wide, left + index % wide
+        at = y * width + x
+        a = tl.load(row_logits + frame * cells + at, mask=inside, other=0)
+        small = tl.exp2(tl.abs(a) * _EXPONENT)
+        own = tl.where(a >= 0, 1, small) / (1 + small)
+        slope = tl.full(a.shape, 0, a.dtype)
+        for agreement in tl.static_range(len(SYMMETRIC)):
+            num_words = (OFFSETS[agreement + 1] - OFFSETS[agreement] + 31) // 32
+            # Of the clip's first pair, when pairs are numbered through.
+            clip_bits = bits[agreement] + (
+                clip * (PAIRS[agreement + 1] - PAIRS[agreement]) - PAIRS[agreement]
+            ) * (num_words * cells)
+            for pair in range(PAIRS[agreement], PAIRS[agreement + 1]):
+                for end in tl.static_range(2):
+                    if tl.load(ends + pair * 2 + end) == frame:
+                        other = tl.load(ends + pair * 2 + 1 - end)
+                        change, _ = _terms(
+                            a,
+                            own,
+                            row_logits + other * cells,
+                            clip_bits + pair * num_words * cells,
+                            row_masks + frame * cells
+                            if SYMMETRIC[agreement]
+                            else row_union,
+                            row_masks + other * cells
+                            if SYMMETRIC[agreement]
+                            else row_union,
+                            at,
+                            y,
+                            x,
+                            inside,
+                            height,
+                            width,
+                            STEPS,
+                            OFFSETS[agreement],
+                            OFFSETS[agreement + 1],
+                            SYMMETRIC[agreement],
+                            end == 0,
+                            True,
+                        )
+                        slope += tl.load(grad_sums + row * num_pairs + pair) * change
+        place = row_grad + frame * cells + at
+        before = tl.load(place, mask=inside, other=0)
+        tl.store(place, before + slope, mask=inside)
