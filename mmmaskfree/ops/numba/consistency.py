@@ -113,6 +113,7 @@ def make_plan(
 
     Raises:
         IndexError: There is no such track, clip or frame.
+        ValueError: The agreements are of another resolution.
     """
     num_tracks, _, *size = box_masks.shape
     pairs: list[tuple[int, ...]] = []
@@ -204,9 +205,10 @@ def backward(
         grad: (G, T, h, w), written into.
 
     Raises:
-        ValueError: The plan is one for logits of another shape.
+        ValueError: The plan is one for logits or a gradient of another shape.
     """
-    _check_shape(logits, plan)
+    for tensor in (logits, grad):
+        _check_shape(tensor, plan)
     values = _array(logits)
     scales = torch.cat([logits.new_empty((len(logits), 0)), *grad_sums], dim=1)
     written = grad.contiguous()
@@ -239,8 +241,9 @@ def _check_indices(
     """A compiled kernel that is handed a wrong index reads what lies there."""
 
     def check(name: str, index: Tensor, count: int) -> None:
-        if index.numel() and not 0 <= index.min() <= index.max() < count:
-            raise IndexError(f'there are {count} {name}, got the index {index}')
+        wrong = index[(index < 0) | (index >= count)]
+        if len(wrong):
+            raise IndexError(f'there are {count} {name}, got the index {int(wrong[0])}')
 
     check('tracks', track_index, len(box_masks))
     for agreement in agreements:
@@ -253,11 +256,11 @@ def _check_indices(
         check('frames', torch.tensor(agreement.pairs), box_masks.shape[1])
 
 
-def _check_shape(logits: Tensor, plan: Plan) -> None:
+def _check_shape(values: Tensor, plan: Plan) -> None:
     expected = (len(plan.tracks), *plan.shape.tolist())
-    if logits.shape != expected:
+    if values.shape != expected:
         raise ValueError(
-            f'logits must be {expected} as planned, got {tuple(logits.shape)}'
+            f'logits must be {expected} as planned, got {tuple(values.shape)}'
         )
 
 
