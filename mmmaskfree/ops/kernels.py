@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 VARIABLE = 'MMMASKFREE_KERNELS'
-_USUAL: dict[str, str] = {}
+_USUAL: dict[str, str] = {'cuda': 'triton'}
 CHOICES = ('auto', 'torch', 'numba', 'triton')
 
 
