@@ -87,7 +87,8 @@ setup(
         'matplotlib>=3.7',
     ],
     extras_require={
-        name: requirements(name) for name in ('mim', 'mini', 'mmtrack', 'mots', 'tests')
+        name: requirements(name)
+        for name in ('cpu', 'mim', 'mini', 'mmtrack', 'mots', 'tests')
     },
     cmdclass={'build_py': BuildPy, 'develop': Develop},
     classifiers=[

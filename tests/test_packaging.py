@@ -79,12 +79,14 @@ def test_wheel_says_what_it_is(wheel):
     assert not [x for x in required if 'torch' in x or 'mmcv' in x]
     extras = {x for x in metadata.splitlines() if x.startswith('Provides-Extra')}
     assert extras == {
-        f'Provides-Extra: {x}' for x in ('mim', 'mini', 'mmtrack', 'mots', 'tests')
+        f'Provides-Extra: {x}'
+        for x in ('cpu', 'mim', 'mini', 'mmtrack', 'mots', 'tests')
     }
-    (hota,) = [
-        x for x in required if x.startswith('Requires-Dist: trackeval') and 'mots' in x
-    ]
-    assert 'extra ==' in hota  # whoever trains needs none of it
+    for name, extra in (('trackeval', 'mots'), ('numba', 'cpu')):
+        (line,) = [
+            x for x in required if x.startswith(f'Requires-Dist: {name}') and extra in x
+        ]
+        assert 'extra ==' in line  # whoever trains can do without
 
 
 def test_source_distribution_builds_the_same_wheel(source, wheel, tmp_path):

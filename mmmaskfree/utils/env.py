@@ -52,6 +52,7 @@ PACKAGES = (
     'mmmaskfree',
     'torch',
     'triton',
+    'numba',
     'mmcv',
     'mmengine',
     'mmdet',

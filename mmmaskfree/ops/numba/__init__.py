@@ -5,8 +5,8 @@ Each module has the functions of the plain torch module of its name. Kernels are
 by side; numba's own threading layers are not used, because a process that forks,
 as a DataLoader does, may not use OpenMP on both sides.
 
-A kernel is compiled at its first call for a dtype, which costs seconds, once per
+A kernel is compiled at its first call for a dtype, some seconds each, once per
 machine: the result is kept in ``__pycache__`` beside the source, or where that
-cannot be written in numba's folder below the user's cache; ``NUMBA_CACHE_DIR``
-names another place.
+cannot be written in numba's folder below the user's cache. Where neither can, numba
+says ``cannot cache function``, and ``NUMBA_CACHE_DIR`` has to name a third folder.
 """
