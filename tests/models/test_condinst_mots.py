@@ -270,7 +270,7 @@ def test_mask_losses_by_hand():
         ('temporal', two, 0.1),
     ):
         torch.testing.assert_close(losses[name], own[name].detach())
-        (expected,) = torch.autograd.grad(weight * own[name], maps)
+        (expected,) = torch.autograd.grad(weight * own[name], maps, retain_graph=True)
         (gradient,) = torch.autograd.grad(
             losses[f'loss_{name}'], maps, retain_graph=True
         )

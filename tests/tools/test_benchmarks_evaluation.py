@@ -55,15 +55,20 @@ def test_mmdet_says_the_same(evaluation):
     _, gts, preds = tubes(evaluation)
     theirs = evaluation.mmdet_stats(gts, preds, SIZE)
     ours = evaluation.evaluate_tube_ap(gts, preds)
-    ours = [ours.get(name, -1) for name in evaluation.STATS]
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
-    assert 0.1 < theirs[0] < 0.9
+    assert ours.keys() == theirs.keys()
+    np.testing.assert_allclose(
+        [ours[name] for name in theirs], list(theirs.values()), rtol=0, atol=1e-9
+    )
+    assert 0.1 < theirs['AP'] < 0.9
     assert 'float' not in vars(np)  # put there for mmdet alone
 
 
 def test_a_difference_ends_it(evaluation, monkeypatch):
-    monkeypatch.setattr(evaluation, 'mmdet_stats', lambda *args: [0.5] * 12)
-    with pytest.raises(RuntimeError, match=r"AP is .*, and mmdet's 0\.5"):
+    theirs = evaluation.mmdet_stats
+    monkeypatch.setattr(
+        evaluation, 'mmdet_stats', lambda *args: {**theirs(*args), 'AP50': 1.5}
+    )
+    with pytest.raises(RuntimeError, match='YTVISeval: the result differs from ours'):
         evaluation.benchmark(True)
 
 

@@ -128,7 +128,7 @@ def read_all(dataset) -> Callable[[], list]:
 
 def benchmark(quick: bool) -> tuple[dict, dict]:
     """Settings, and for each pipeline what all the videos cost."""
-    videos, size, repeats = (2, (48, 80), 1) if quick else (12, (720, 1280), 5)
+    videos, size, repeats = (2, (48, 80), 1) if quick else (6, (720, 1280), 5)
     with tempfile.TemporaryDirectory() as folder:
         root = make_mini_dataset(
             folder,
