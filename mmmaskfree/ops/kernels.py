@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 VARIABLE = 'MMMASKFREE_KERNELS'
-_USUAL: dict[str, str] = {'cuda': 'triton'}
+_USUAL: dict[str, str] = {'cpu': 'numba', 'cuda': 'triton'}
 CHOICES = ('auto', 'torch', 'numba', 'triton')
 
 
