@@ -96,6 +96,8 @@ def test_what_is_printed(tool, capsys):
     out = capsys.readouterr().out
     assert '_gt.json: 5 videos, 60 frames' in out
     assert '_pred.json: 4 videos, 48 frames' in out
+    (warning,) = (line for line in out.splitlines() if line.startswith('warning'))
+    assert 'lacks 1 of 5 videos' in warning and 'count as missed' in warning
     rows = {
         cells[1].strip(): [cell.strip() for cell in cells[2:-1]]
         for line in out.splitlines()

@@ -120,6 +120,14 @@ def evaluate(args: argparse.Namespace) -> None:
         raise
     except FrameMismatch as error:
         raise FrameMismatch(f'{args.pred} is not of {args.gt}: {error}') from None
+    videos = {frame['videoName'] for frame in gts}
+    absent = sorted(videos - {frame['videoName'] for frame in preds})
+    if absent:
+        print(
+            f'warning {args.pred} lacks {len(absent)} of {len(videos)} videos '
+            f'({", ".join(absent[:3])}{", ..." if len(absent) > 3 else ""}): all their '
+            'objects count as missed'
+        )
     print(table(scores))
     numbers = summary(scores)
     print(', '.join(f'{name} {value:.4g}' for name, value in numbers.items()))
