@@ -170,7 +170,8 @@ def match_bits(
         patch = _patch_distance(
             lab_a[..., *p], lab_b[..., *q], both, patch_size, metric
         )
-        distance[..., *p] = torch.where(both, patch, math.inf)
+        # A NaN of a colour is no candidate, and makes none of another.
+        distance[..., *p] = torch.where(both & ~patch.isnan(), patch, math.inf)
 
     matched = distances <= limit
     if topk < len(offsets):
@@ -198,7 +199,11 @@ def _patch_distance(
 
     def patch_sum(values: Tensor) -> Tensor:
         return F.avg_pool2d(
-            values.sum(1) * both, patch_size, 1, patch_size // 2, divisor_override=1
+            torch.where(both, values.sum(1), 0),
+            patch_size,
+            1,
+            patch_size // 2,
+            divisor_override=1,
         )
 
     if both.numel() == 0:

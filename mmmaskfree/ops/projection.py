@@ -90,7 +90,7 @@ def extents(logits: Tensor) -> Tensor:
     """
     ends = []
     for axis in (-2, -1):  # the maxima over the rows tell about the columns
-        occupied = (logits.amax(axis) > 0).to(torch.uint8)
+        occupied = (logits > 0).any(axis).to(torch.uint8)
         first = occupied.argmax(-1)
         last = occupied.shape[-1] - occupied.flip(-1).argmax(-1)
         some = occupied.amax(-1)

@@ -128,3 +128,8 @@ def test_dice_cost_edges():
     assert box_mask_dice_cost(empty, box).item() == pytest.approx(1 - 1 / 10)
     assert box_mask_dice_cost(empty, box[:0]).shape == (1, 0)
     assert box_mask_dice_cost(box.double(), box.double()).dtype == torch.float64
+
+
+def test_a_nan_is_not_positive():
+    logits = torch.tensor([[float('nan'), 1.0, float('nan')], [-1.0, 2.0, -1.0]])
+    assert mask_extents(logits).tolist() == [1, 0, 2, 2]

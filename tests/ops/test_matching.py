@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import reference
 import torch
@@ -132,3 +134,30 @@ def test_offsets_are_row_major():
 )
 def test_number_of_pairs(frames, tube, count):
     assert len(frame_pairs(frames, tube)) == count
+
+
+def test_a_nan_is_no_candidate_and_displaces_none():
+    """All else ties; patches 4, 5 and 6 of frame b hold the NaN."""
+    a, b = torch.zeros(2, 1, 3, 1, 10)
+    b[0, 0, 0, 5] = math.nan
+    offsets, matched = temporal_matches(a, b, radius=2, dilation=2, topk=1)
+    offsets = [tuple(offset) for offset in offsets.tolist()]
+    for x in range(10):
+        intact = [
+            offset
+            for offset in ((0, -2), (0, 0), (0, 2))
+            if 0 <= x + offset[1] < 10 and x + offset[1] not in (4, 5, 6)
+        ]
+        found = [offsets[i] for i in matched[0, :, 0, x].nonzero().flatten()]
+        assert found == intact[:1]
+
+
+@pytest.mark.parametrize('value', [1e3, math.nan, math.inf])
+def test_what_stands_on_the_padding_does_not_matter(value):
+    a, b = torch.rand(2, 2, 3, 12, 13, generator=torch.manual_seed(0))
+    valid = torch.rand(2, 12, 13, generator=torch.manual_seed(1)) < 0.8
+    expected = temporal_matches(a, b, valid_a=valid, valid_b=valid)[1]
+    assert expected.any()
+    a, b = (frame.where(valid[:, None], value) for frame in (a, b))
+    found = temporal_matches(a, b, valid_a=valid, valid_b=valid)[1]
+    assert torch.equal(found, expected)
