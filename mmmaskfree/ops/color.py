@@ -41,8 +41,8 @@ def rgb_to_lab(images: Tensor) -> Tensor:
         rgb > 0.04045, ((rgb + 0.055) / 1.055).clamp(min=0) ** 2.4, rgb / 12.92
     )
     # Rounded to the dtype, and numbers: nothing is copied to the device.
-    matrix = torch.tensor(_RGB_TO_XYZ, dtype=dtype)
-    matrix = (matrix / torch.tensor(_WHITE_D65, dtype=dtype)[:, None]).tolist()
+    white = torch.tensor(_WHITE_D65, dtype=dtype)[:, None]
+    matrix = (torch.tensor(_RGB_TO_XYZ, dtype=dtype) / white).tolist()
     # Written out: a matmul would follow autocast and lose bits.
     red, green, blue = linear.unbind(-3)
     x, y, z = (
