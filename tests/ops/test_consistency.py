@@ -3,14 +3,8 @@
 import pytest
 import torch
 
-from mmmaskfree.ops import clip_terms, consistency, kernels
+from mmmaskfree.ops import clip_terms, consistency
 from mmmaskfree.ops.agreement import spatial_agreement, temporal_agreement
-
-
-@pytest.fixture(autouse=True)
-def plain_torch(monkeypatch):
-    monkeypatch.setenv(kernels.VARIABLE, 'torch')
-
 
 GONE = 12  # a track of this height is in the first frame alone
 
