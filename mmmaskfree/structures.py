@@ -260,8 +260,8 @@ def group_index(counts: Sequence[int], device: torch.device) -> Tensor:
         >>> group_index([2, 0, 1], torch.device('cpu'))
         tensor([0, 0, 2])
     """
-    index = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts).long())
-    return index.to(device, non_blocking=True)
+    index = [group for group, count in enumerate(counts) for _ in range(count)]
+    return torch.tensor(index, dtype=torch.long).to(device, non_blocking=True)
 
 
 def number_tracks(data_samples: list) -> None:
