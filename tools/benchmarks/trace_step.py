@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import wraps
 from pathlib import Path
@@ -29,11 +29,8 @@ STAGES = (
 )
 """In the order of a step; none holds the time of another."""
 _NODE = '_ClipTermsBackward'
-WAITING = (
-    *('cudaStreamSynchronize', 'cudaDeviceSynchronize', 'cudaEventSynchronize'),
-    *('aten::_local_scalar_dense', 'aten::nonzero', 'aten::_unique2', 'aten::equal'),
-)
-"""What a host that asks its device for a value calls."""
+WAITING = ('cudaStreamSynchronize', 'cudaDeviceSynchronize', 'cudaEventSynchronize')
+"""What a host calls that waits for its GPU."""
 
 
 @contextmanager
@@ -97,12 +94,15 @@ def stage_times(profiler: profile, attribute: str = 'cpu_time_total') -> dict:
     return times
 
 
-def waits(profiler: profile) -> Counter:
-    """How often :data:`WAITING` was called from the head's end to the backward's start.
+def waits(events: Sequence) -> Counter:
+    """How often the host waited from the head's end to the backward's start.
 
-    The assignment, which has to wait, is counted in too.
+    Args:
+        events: Of a profiler.
+
+    Returns:
+        Counts of :data:`WAITING`; one is the assignment's, which has to wait.
     """
-    events = profiler.events()
     (head,) = (e for e in events if e.name == PREFIX + 'head')
     (backward,) = (e for e in events if e.name == PREFIX + 'backward')
     return Counter(
@@ -140,11 +140,10 @@ def main() -> None:
         for stage in columns['host, ms']
     ]
     print(harness.table(['', *columns], rows))
-    counts = ', '.join(f'{n} x {name}' for name, n in waits(profiler).items())
-    print(
-        f'\nfrom the head to the backward: {counts or "none"} of {", ".join(WAITING)}'
-    )
-    print(f'the trace is {args.out}')
+    if args.device.startswith('cuda'):
+        counts = [f'{n} x {name}' for name, n in waits(profiler.events()).items()]
+        print(f'\nfrom the head to the backward: {", ".join(counts) or "no wait"}')
+    print(f'\nthe trace is {args.out}')
 
 
 if __name__ == '__main__':
