@@ -61,7 +61,8 @@ def clip_losses(
         ``{'projection', 'pairwise', 'temporal'}``: unweighted float32 scalars
         (float64 for float64 logits), or vectors (L,) with ``layer_index``, L being
         one more than its largest entry; differentiable in ``logits``, and 0 for
-        ``G = 0``.
+        ``G = 0``. The three share one node of the graph: to differentiate one of
+        them and then another takes ``retain_graph=True``.
 
     Raises:
         ValueError: Shapes do not fit, or an argument is out of range.

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from ..offsets import Offset
+from .compiling import kernel
 from .threads import in_threads
 
 
@@ -48,7 +48,7 @@ def affinity_bits(
     return bits
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _affinity(
     lab: np.ndarray,
     visible: np.ndarray,

@@ -31,12 +31,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from ..agreement import Agreement
 from ..bits import WORD
 from ..boxes import mask_extents
+from .compiling import kernel
 from .threads import in_threads
 
 _LINE = 1024
@@ -51,9 +51,9 @@ _BITS = 1000
 
 # Infinities and NaNs have to stay what they are, so no 'fast' as a whole: products and
 # sums may become one instruction, and a sum over a line may be taken in any order.
-_kernel = njit(nogil=True, cache=True, error_model='numpy', fastmath={'contract'})
-_sum_kernel = njit(
-    nogil=True, cache=True, error_model='numpy', fastmath={'contract', 'reassoc', 'nsz'}
+_kernel = partial(kernel, error_model='numpy', fastmath={'contract'})
+_sum_kernel = partial(
+    kernel, error_model='numpy', fastmath={'contract', 'reassoc', 'nsz'}
 )
 
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from ..bits import WORD
 from ..offsets import Offset
+from .compiling import kernel
 from .threads import in_threads
 
 _ROWS = 8
@@ -91,7 +91,7 @@ def match_bits(
     return bits
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _match(
     lab: np.ndarray,
     visible: np.ndarray,
@@ -163,13 +163,13 @@ def _match(
                 )
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _intersect(a: np.ndarray, b: np.ndarray, both: np.ndarray) -> None:
     for x in range(len(both)):
         both[x] = a[x] & b[x]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _compare(
     kind: int,
     a: np.ndarray,
@@ -201,7 +201,7 @@ def _compare(
             out[x] = term if seen[x] else zero
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _patch_sums(terms: np.ndarray, row: int, patch_size: int, out: np.ndarray) -> None:
     """Sum N x N windows, the first of which begins at the left end of ``row``."""
     out[:] = 0
@@ -212,7 +212,7 @@ def _patch_sums(terms: np.ndarray, row: int, patch_size: int, out: np.ndarray) -
                 out[x] += line[x]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _negative_correlation(
     products: np.ndarray, squares_a: np.ndarray, squares_b: np.ndarray
 ) -> None:
@@ -227,14 +227,14 @@ def _negative_correlation(
         products[x] = -one if black_a & black_b else -correlation
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _where(condition: np.ndarray, values: np.ndarray, out: np.ndarray) -> None:
     infinity = out.dtype.type(np.inf)
     for x in range(len(out)):
         out[x] = values[x] if condition[x] else infinity
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _k_lowest(
     distances: np.ndarray, nearest: np.ndarray, moved: np.ndarray, places: np.ndarray
 ) -> None:
@@ -266,7 +266,7 @@ def _k_lowest(
             places[x] += np.int32(held[x] == last[x])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _mark(
     distances: np.ndarray,
     last: np.ndarray,

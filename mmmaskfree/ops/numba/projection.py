@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from .compiling import kernel
 from .threads import in_threads
 
 
@@ -108,7 +108,7 @@ def _in_place(masks: Tensor) -> tuple[np.ndarray, np.ndarray, int]:
     return cells.numpy(), starts.flatten().numpy(), masks.stride(-2)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _maxima(
     cells: np.ndarray,
     codes: np.ndarray,
@@ -145,7 +145,7 @@ def _maxima(
                     rows[item, y], row_args[item, y] = np.nan, x
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _update(row: np.ndarray, y: np.int32, best: np.ndarray, args: np.ndarray) -> None:
     """Update the maxima of the columns with row ``y``."""
     for x in range(len(best)):
@@ -156,7 +156,7 @@ def _update(row: np.ndarray, y: np.int32, best: np.ndarray, args: np.ndarray) ->
         args[x] = y if larger else args[x]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _largest(codes: np.ndarray) -> int:
     """The bits of the largest number, where none is a NaN.
 
@@ -169,7 +169,7 @@ def _largest(codes: np.ndarray) -> int:
     return high if high >= 0 else low
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _first(row: np.ndarray, value: float) -> np.int32:
     """Where ``value`` stands first; the length of the row where it does not."""
     size = first = np.int32(len(row))
@@ -178,7 +178,7 @@ def _first(row: np.ndarray, value: float) -> np.int32:
     return first
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _first_nan(row: np.ndarray) -> int:
     for x in range(len(row)):
         if np.isnan(row[x]):
@@ -186,7 +186,7 @@ def _first_nan(row: np.ndarray) -> int:
     return len(row)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _extents(
     cells: np.ndarray,
     starts: np.ndarray,
@@ -223,7 +223,7 @@ def _extents(
         boxes[item, 2], boxes[item, 3] = right, bottom
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _begin(row: np.ndarray) -> int:
     """Where the first positive value is; the length of the row if there is none."""
     size = begin = np.int32(len(row))
@@ -232,7 +232,7 @@ def _begin(row: np.ndarray) -> int:
     return int(begin)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _end(row: np.ndarray) -> int:
     """One past the last positive value; 0 if there is none."""
     end = np.int32(0)
