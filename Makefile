@@ -7,7 +7,7 @@ PY := .venv/bin/python
 # Two test processes with one thread each: faster than one process with two.
 TEST_JOBS ?= 2
 
-.PHONY: help setup demo demo-mots test table lint format clean
+.PHONY: help setup demo demo-mots test table bench lint format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo 'make demo-mots   the same with tracks, scored as BDD100K scores them'
 	@echo 'make test    lint, type check, the whole test suite'
 	@echo 'make table   the table of the README: six rows, three seeds each (hours)'
+	@echo 'make bench   the tables of speed of the README (10 minutes on 2 idle cores)'
 	@echo 'make setup   only the environment; source .venv/bin/activate enters it'
 	@echo 'make lint    ruff and mypy; make format mends the layout'
 	@echo 'make clean   remove .venv and caches; work_dirs/ and data/ stay'
@@ -34,6 +35,9 @@ demo-mots: setup
 
 table: setup
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) tools/mini_benchmark.py table
+
+bench: setup
+	$(PY) tools/benchmarks/run.py
 
 lint: setup
 	$(PY) -m ruff check .

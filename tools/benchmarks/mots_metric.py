@@ -23,7 +23,6 @@ import argparse
 import cProfile
 import json
 import os
-import platform
 import pstats
 import resource
 import statistics
@@ -33,7 +32,6 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -482,14 +480,12 @@ def measure(name: str, folder: Path, num_videos: int, repeats: int) -> list[dict
     return found
 
 
-def benchmark(args: argparse.Namespace, folder: Path) -> dict:
-    """All rows, and whether they agree.
+def benchmark(args: argparse.Namespace, folder: Path) -> tuple[dict, dict]:
+    """Settings, and all rows where they agree.
 
     Raises:
         SystemExit: Results differ.
     """
-    from mmmaskfree.utils.env import checkout_commit, collect
-
     start = time.perf_counter()
     make_data(folder, args)
     print(f'made the videos in {time.perf_counter() - start:.0f} s', flush=True)
@@ -521,39 +517,21 @@ def benchmark(args: argparse.Namespace, folder: Path) -> dict:
         print(f'{name}: {statistics.median(seconds):.1f} s', flush=True)
     gts, preds = read_data(folder, 1)
     labels = [sum(len(f['labels']) for f in side) / len(side) for side in (gts, preds)]
-    versions = collect().versions
-    return {
-        'commit': checkout_commit(),
-        'date': date.today().isoformat(),
-        'device': f'CPU, {processor()}, {len(os.sched_getaffinity(0))} cores',
-        'versions': {'python': platform.python_version()}
-        | {k: versions[k] for k in ('numpy', 'scipy', 'pycocotools') if k in versions},
-        'settings': {
-            'videos': args.videos,
-            'frames': args.frames,
-            'objects': args.objects,
-            'size': [args.height, args.width],
-            'seed': args.seed,
-            'labels in a frame (ground truth, predicted), first video': labels,
-        },
-        'rows': rows,
+    settings = {
+        'videos': args.videos,
+        'frames': args.frames,
+        'objects': args.objects,
+        'size': [args.height, args.width],
+        'seed': args.seed,
+        'labels in a frame (ground truth, predicted), first video': labels,
     }
+    return settings, rows
 
 
 def run_reference(folder: Path, videos: int) -> dict:
     """As it comes back from another process: JSON knows NaN and infinities here."""
     result = evaluate_mots(*read_data(folder, videos))
     return json.loads(json.dumps(result))
-
-
-def processor() -> str:
-    """Its name, where the system tells."""
-    info = Path('/proc/cpuinfo')
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith('model name'):
-                return line.partition(':')[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def format_table(receipt: dict) -> str:
@@ -618,10 +596,12 @@ def main() -> None:
             make_data(Path(folder), args)
             run_one(next(iter(RUNS)), Path(folder), args.videos, profile=True)
             return
-        receipt = benchmark(args, Path(folder))
-    print(format_table(receipt))
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(receipt, indent=1) + '\n')
+        settings, rows = benchmark(args, Path(folder))
+    # Imported here alone: torch would count as memory of the processes that measure.
+    import harness
+
+    packages = ('numpy', 'scipy', 'pycocotools')
+    print(format_table(harness.receipt(args.out, settings, rows, packages=packages)))
     print(f'the receipt is {args.out}')
 
 

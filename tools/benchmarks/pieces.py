@@ -13,7 +13,7 @@ from typing import Any
 import harness
 import numpy as np
 import torch
-from loss_stage import FUSED, is_built
+from loss_stage import FUSED, compile_row, is_built
 from mmengine.structures import InstanceData
 from scenes import draw_lab, draw_rgb, make_scene
 from skimage.color import rgb2lab
@@ -115,14 +115,19 @@ def assignment(
     }
 
 
-def compile_one(name: str, size: tuple[int, int], seconds: float = 2) -> dict:
+def compile_one(
+    name: str,
+    size: tuple[int, int],
+    seconds: float = 2,
+    backend: str = 'inductor',
+) -> dict:
     """A piece in plain torch beside itself under ``torch.compile``."""
     if name == 'matching':
         inputs, function = draw_lab(FRAMES, size), _match_bits
     else:
         inputs = torch.nn.functional.interpolate(draw_rgb(FRAMES), size=size)
         function = rgb_to_lab
-    compiled = torch.compile(function)
+    compiled = torch.compile(function, backend=backend)
     with harness.kernels('torch'):
         start = time.perf_counter()
         result = compiled(inputs)
@@ -158,11 +163,8 @@ def benchmark(quick: bool) -> tuple[dict, dict]:
         rows |= _timed(assignment(size, queries, points, device), options)
     if device == 'cpu':
         for name in () if quick else ('matching', 'Lab'):
-            rows[f'{name}, torch.compile'] = harness.in_fresh_process(
-                'pieces',
-                'compile_one',
-                dict(name=name, size=size),
-                timeout=4 * COMPILE_SECONDS,
+            rows[f'{name}, torch.compile'] = compile_row(
+                'pieces', 'compile_one', dict(name=name, size=size), COMPILE_SECONDS
             )
     settings = dict(
         size=size, frames=FRAMES, tracks=TRACKS, classes=CLASSES, points=points
@@ -181,6 +183,9 @@ def tables(receipt: dict) -> str:
     height, width = settings['size']
     body = []
     for name, row in receipt['rows'].items():
+        if isinstance(row, str):
+            body.append([name, row, ''])
+            continue
         time_, note = row, ''
         if 'compiled' in row:
             time_ = row['compiled']

@@ -24,6 +24,8 @@ PARTS = {
     'pieces': 'pieces',
     'growth': 'growth',
     'training_step': 'step',
+    'data': 'data',
+    'evaluation': 'evaluation',
 }
 """Script of a part -> name of its receipt."""
 

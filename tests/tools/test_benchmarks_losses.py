@@ -1,0 +1,311 @@
+"""The benchmark of the loss stage, its pieces and its growth."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scripts import load_script
+
+load_script('benchmarks/harness')  # from here on its neighbours find it
+import growth  # noqa: E402
+import harness  # noqa: E402
+import loss_stage  # noqa: E402
+import pieces  # noqa: E402
+import run  # noqa: E402
+import scenes  # noqa: E402
+
+TINY = dict(layers=2, size=(24, 42), frames=3)
+
+
+@pytest.fixture
+def no_processes(monkeypatch):
+    """Memory is 8 MiB, and nothing is compiled: that takes processes of its own."""
+    monkeypatch.setattr(harness, 'peak_memory', lambda *args, **kwargs: 8.0)
+    compiled = 'not compiled after 3 s'
+    monkeypatch.setattr(loss_stage, 'compile_row', lambda *args: compiled)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setattr(loss_stage, 'QUICK', dict(layers=1, size=(24, 42)))
+
+
+def receipt(tmp_path, benchmark):
+    return harness.receipt(tmp_path / 'receipt.json', *benchmark(True))
+
+
+# The scenes
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_boxes_of_a_scene(seed):
+    random = np.random.default_rng(seed)
+    boxes = scenes._boxes(random, 20, 5, (96, 168))
+    assert boxes.shape == (20, 5, 4)
+    low, high = boxes[..., :2].min(1), boxes[..., 2:].max(1)
+    assert (low >= 0).all() and (high <= (168, 96)).all()
+    area = (high - low).prod(1) / (96 * 168)
+    assert area.min() > 0.065 and area.max() < 0.085  # rounded to cells
+    assert (boxes[:, 0] != boxes[:, -1]).any(1).sum() > 15  # most of them move
+
+
+def test_a_scene():
+    scene = scenes.make_scene(tracks=6, **TINY)
+    assert scene.logits.shape == (12, 3, 24, 42) and scene.logits.requires_grad
+    assert scene.by_layer.shape == (2, 6, 3, 24, 42)
+    assert scene.box_masks.any((2, 3)).tolist() == [
+        [True, True, g != 4] for g in range(6)
+    ]
+    assert scene.track_index.tolist() == [*range(6), *range(6)]
+    assert scene.layer_index.tolist() == [0] * 6 + [1] * 6
+    # Trained: what is positive lies in the box, and fills an ellipse's share of it.
+    positive = scene.by_layer > 2
+    assert not (positive & ~scene.box_masks).any()
+    fill = positive.sum() / (2 * scene.box_masks.sum())
+    assert 0.4 < fill < np.pi / 4
+    shares = scenes.shares(scene)
+    assert 0.05 < shares['union'] < 0.1
+    assert 0.02 < shares['matched'] < 5 / 9 and 0.1 < shares['alike'] < 1
+    assert shares['matches'] == pytest.approx(9 * shares['matched'], abs=1e-3)
+    whole = scenes.make_scene(tracks=2, whole=True, trained=False, **TINY)
+    assert whole.box_masks.all()
+    assert whole.logits.mean().abs() < 0.1 and whole.logits.std() > 2
+
+
+# The loss stage
+
+
+def test_variants_agree():
+    scene = scenes.make_scene(tracks=6, **TINY)
+    names = [loss_stage.BASELINE, loss_stage.LOGADDEXP, loss_stage.TORCH]
+    if loss_stage.is_built(loss_stage.FUSED['cpu']):
+        names.append(loss_stage.FUSED['cpu'])
+    losses = {name: loss_stage.variant(name, scene)() for name in names}
+    loss_stage.check_agree(losses)
+    grads = [
+        loss_stage.step(one(scene), scene)
+        for one in (loss_stage.our_losses, loss_stage.baseline_losses)
+    ]
+    torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-6)
+    wrong = {key: value * 1.001 for key, value in losses[names[0]].items()}
+    with pytest.raises(ValueError, match='wrong: projection differs'):
+        loss_stage.check_agree({'right': losses[names[0]], 'wrong': wrong})
+    nothing = {key: value * np.nan for key, value in wrong.items()}
+    with pytest.raises(ValueError, match='nan'):
+        loss_stage.check_agree({'right': losses[names[0]], 'wrong': nothing})
+
+
+def test_floor():
+    scene = scenes.make_scene(tracks=2, layers=3, frames=2, size=(10, 20))
+    masks = torch.zeros_like(scene.box_masks)
+    masks[0, 0, :4, :5] = True
+    masks[0, 1, 2:4, 3:8] = True  # a union of 26 cells
+    masks[1, 0, 0, 0] = True
+    found = loss_stage.floor_bytes(replace(scene, box_masks=masks))
+    cells, crops = 2 * 200, 2 * (26 + 1)
+    logits, cropped, bits = 4 * 6 * cells, 4 * 3 * crops, 2 * 4 * crops
+    assert found == {
+        'affinity': cells * 16,
+        'matching': cells * 16,
+        'projection, forward': logits,
+        'consistency, forward': cropped + bits,
+        'consistency, backward': cropped + bits + logits,
+    }
+    assert loss_stage.floor_seconds(3_350_000, 'H100 SXM') == pytest.approx(1e-6)
+
+
+def test_loss_stage(tmp_path, no_processes, tiny):
+    content = receipt(tmp_path, loss_stage.benchmark)
+    assert list(content['rows']) == list(loss_stage.QUICK_SCENES)
+    first, second = content['rows'].values()
+    for row in (first, second):
+        for name in (loss_stage.BASELINE, loss_stage.TORCH):
+            assert row[name]['time']['median'] > 0 and row[name]['memory'] == 8
+        assert row['ours, Triton'] == 'not measured on a GPU'
+        assert sum(row['floor']['bytes'].values()) == pytest.approx(
+            row['floor']['seconds']['H100 SXM'] * 3350e9
+        )
+    assert loss_stage.LOGADDEXP in first and loss_stage.LOGADDEXP not in second
+    shown = content['settings']['scenes']['4 tracks, boxes = whole frame']
+    assert shown['whole'] and shown['union'] == 1
+    text = loss_stage.tables(content)
+    assert 'not measured on a GPU; floor' in text and '1/1 |' in text
+    assert '`torch.compile`: not compiled after 3 s.' in text
+
+
+def test_a_baseline_that_does_not_fit_is_left_out(
+    tmp_path, no_processes, tiny, monkeypatch
+):
+    monkeypatch.setattr(loss_stage, 'available_mib', lambda: 1.0)
+    monkeypatch.setattr(loss_stage, 'is_built', lambda name: name == loss_stage.TORCH)
+    content = receipt(tmp_path, loss_stage.benchmark)
+    for row in content['rows'].values():
+        assert row[loss_stage.BASELINE].startswith('not run: needs ')
+        assert row[loss_stage.FUSED['cpu']] == 'not built'
+        assert row[loss_stage.TORCH]['memory'] == 8
+    assert 'not run: needs 0 GiB | ' in loss_stage.tables(content)
+
+
+def test_what_compiling_gave_is_told(tmp_path, no_processes, tiny, monkeypatch):
+    timing = harness.Timing((0.25,)).as_dict()
+    row = dict(compile_seconds=12, again_seconds=3, eager=timing, compiled=timing)
+    monkeypatch.setattr(loss_stage, 'compile_row', lambda *args: row)
+    text = loss_stage.tables(receipt(tmp_path, loss_stage.benchmark))
+    assert '250 ms beside 250 ms, after 12 s of compiling and 3 s for the next' in text
+
+
+def test_compiling_is_given_up():
+    row = loss_stage.compile_row('loss_stage', 'try_compile', dict(TINY), 0.01)
+    assert row == 'not compiled after 0.01 s'
+
+
+def test_what_is_told_of_compiling(monkeypatch):
+    """To compile takes minutes: here the function stays as it is."""
+    monkeypatch.setattr(torch, 'compile', lambda function, **_: function)
+    found = loss_stage.try_compile(seconds=0.01, tracks=1, **TINY)
+    assert found['compile_seconds'] > 0 and found['again_seconds'] > 0
+    assert found['compiled']['median'] > 0 and found['eager']['median'] > 0
+
+
+# The pieces
+
+
+def test_queries_that_are_tracks_are_given_them():
+    functions = pieces.assignment((24, 42), 12, 500, 'cpu')
+    for name in ('exact areas', '500 points'):
+        matches = functions[f'assignment, 12 queries: {name}']()
+        order = matches.track.argsort()
+        assert matches.track[order].tolist() == list(range(pieces.TRACKS))
+        # Random class scores may win where boxes are much alike: of most they do not.
+        assert (matches.query == matches.track).sum() >= pieces.TRACKS - 3
+
+
+def test_pieces(tmp_path):
+    content = receipt(tmp_path, pieces.benchmark)
+    names = list(content['rows'])
+    assert {'matching, torch', 'Lab, torch'} <= set(names)
+    assert sum(name.startswith('assignment, 12 queries: ') for name in names) == 6
+    text = pieces.tables(content)
+    assert text.count('\n') == len(names) + 3
+    timing = content['rows']['Lab, torch']
+    compiled = dict(compile_seconds=9.0, eager=timing, compiled=timing)
+    content['rows'] = {'Lab, torch.compile': compiled}
+    assert '9 s to compile' in pieces.tables(content)
+    content['rows'] = {'Lab, torch.compile': 'not compiled after 60 s'}
+    assert '| not compiled after 60 s |' in pieces.tables(content)
+
+
+@pytest.mark.parametrize('name', ['matching', 'Lab'])
+def test_a_piece_is_understood_by_the_compiler(name):
+    found = pieces.compile_one(name, (24, 42), seconds=0.01, backend='eager')
+    assert found['compile_seconds'] > 0
+    assert found['compiled']['median'] > 0 and found['eager']['median'] > 0
+
+
+# Growth
+
+
+def test_fit():
+    x = np.array([1, 2, 4, 8])
+    found = growth.fit(x, 3 * x**2)
+    assert found['exponent'] == pytest.approx(2) and found['r2'] < 0.99
+    found = growth.fit(x, 5 + 2 * x)
+    assert found['slope'] == pytest.approx(2) and found['r2'] == pytest.approx(1)
+    assert found['constant'] == pytest.approx(5) and found['exponent'] < 0.7
+    assert growth.fit(x, [4.0] * 4)['r2'] == 1
+    for bad in ([1, 2, 0, 3], [1, 2]):
+        with pytest.raises(ValueError, match='positive points'):
+            growth.fit(x, bad)
+
+
+def test_growth(tmp_path, no_processes):
+    content = receipt(tmp_path, growth.benchmark)
+    assert list(content['rows']) == ['frames', 'tracks', 'pixels', 'layers']
+    amounts = [point['amount'] for point in content['rows']['pixels']['points']]
+    assert amounts == [24 * 42, 32 * 56]
+    assert content['rows']['layers']['memory']['exponent'] == pytest.approx(0, abs=1e-9)
+    text = growth.tables(content)
+    assert '| pixels, 1008 to 1792 |' in text and '8 to 8 MiB | ' in text
+    assert all(f'- {axis}: ' in text for axis in growth.AXES)
+
+
+def test_the_base_lies_on_every_axis():
+    for key, values in growth.AXES.values():
+        assert growth.BASE[key] in values
+
+
+# All of them
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A README of its own, and parts that write receipts or fail."""
+    readme, receipts = tmp_path / 'README.md', tmp_path / 'receipts'
+    readme.write_text('\n'.join(['before', *run.MARKS, 'after']))
+    monkeypatch.setattr(run, 'README', readme)
+    monkeypatch.setattr(harness, 'ROOT', tmp_path)
+    monkeypatch.setattr(run, 'PARTS', {'one_part': 'one', 'other_part': 'other'})
+    folder = tmp_path / 'parts'
+    folder.mkdir()
+    monkeypatch.setattr(run, '__file__', str(folder / 'run.py'))
+    monkeypatch.syspath_prepend(str(folder))
+    for part, name in run.PARTS.items():
+        (folder / f'{part}.py').write_text(
+            'import json, sys\n'
+            'from pathlib import Path\n'
+            f'out = Path({str(receipts)!r})\n'
+            'def tables(receipt):\n'
+            f'    return "{name} has " + receipt["rows"]\n'
+            'if __name__ == "__main__":\n'
+            '    if "--out" in sys.argv:\n'
+            '        out = Path(sys.argv[sys.argv.index("--out") + 1])\n'
+            '    out.mkdir(exist_ok=True)\n'
+            f'    sys.exit(1) if (out / "fail").exists() else None\n'
+            '    text = json.dumps({"rows": "a row", "argv": sys.argv[1:]})\n'
+            f'    (out / "speed_{name}.json").write_text(text)\n'
+        )
+    read = run.page
+    monkeypatch.setattr(run, 'page', lambda: read(receipts))
+    return readme, receipts
+
+
+def test_all_parts_fill_the_readme(place):
+    readme, receipts = place
+    assert run.main([]) == 0
+    begin, end = run.MARKS
+    inside = readme.read_text().split(begin)[1].split(end)[0]
+    assert inside.strip() == 'one has a row\n\nother has a row'
+    content = json.loads((receipts / 'speed_one.json').read_text())
+    assert content['argv'] == []
+
+
+def test_less_than_all_leaves_the_readme(place, tmp_path, capfd):
+    readme, receipts = place
+    before = readme.read_text()
+    assert run.main(['other_part']) == 0
+    assert [path.name for path in receipts.iterdir()] == ['speed_other.json']
+    out = tmp_path / 'elsewhere'
+    assert run.main(['--quick', '--out', str(out)]) == 0
+    content = json.loads((out / 'speed_one.json').read_text())
+    assert content['argv'] == ['--out', str(out), '--quick']
+    (receipts / 'fail').touch()
+    assert run.main([]) == 1
+    assert 'failed: one_part, other_part' in capfd.readouterr().err
+    for argv, words in (
+        (['--quick'], 'no benchmark'),
+        (['nothing'], "no part ['nothing']"),
+    ):
+        with pytest.raises(SystemExit):
+            run.main(argv)
+        assert words in capfd.readouterr().err
+    assert readme.read_text() == before
+
+
+def test_every_part_is_a_script():
+    for part in run.PARTS:
+        source = (harness.ROOT / 'tools' / 'benchmarks' / f'{part}.py').read_text()
+        for name in ('def benchmark(quick: bool)', 'def tables(receipt: dict)'):
+            assert name in source
+        assert f"'{run.PARTS[part]}'" in source
