@@ -151,10 +151,12 @@ def clip_sums(
         (L, T) or (L, P), differentiable in ``logits``, and counts of that shape.
     """
     with torch.autocast(logits.device.type, enabled=False):
+        layers = torch.arange(num_layers, device=layer_index.device)
+        in_layer = (layer_index == layers[:, None])[..., None]  # (L, G, 1)
 
         def per_layer(values: Tensor) -> Tensor:
-            total = values.new_zeros((num_layers, *values.shape[1:]))
-            return total.index_add(0, layer_index, values)
+            # Not index_add: on a GPU the order of its sums is any.
+            return torch.where(in_layer, values, 0).sum(1)
 
         terms = clip_terms(
             full_precision(logits),
