@@ -130,9 +130,8 @@ class _Supervision(nn.Module):
         dice = 1 - (2 * overlap + 1) / (share + filled).sum((-2, -1)).add(1)
         values = dice + entropy  # (G, T)
         counts = torch.ones_like(values)
-        both = values.new_zeros(rows.num_layers, 2).index_add(
-            0, rows.layer_index, torch.stack((values.sum(1), counts.sum(1)), dim=1)
-        )
+        both = torch.stack((values.sum(1), counts.sum(1)), dim=1)  # (G, 2)
+        both = torch.stack([own.sum(0) for own in both.split(list(rows.num_per_layer))])
         count = _sum_over_processes(both[:, 1]).clamp(min=1)
         mean = both[:, 0] / count * get_world_size()
         return _by_layer('loss_box', self.box_warmup_weight * mean)
