@@ -241,10 +241,12 @@ def test_the_base_lies_on_every_axis():
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A README of its own, and parts that write receipts or fail."""
-    readme, receipts = tmp_path / 'README.md', tmp_path / 'receipts'
-    readme.write_text('\n'.join(['before', *run.MARKS, 'after']))
-    monkeypatch.setattr(run, 'README', readme)
+    """Pages of their own, and parts that write receipts or fail."""
+    pages, receipts = [tmp_path / 'one.md', tmp_path / 'both.md'], tmp_path / 'receipts'
+    for page in pages:
+        page.write_text('\n'.join(['before', *run.MARKS, 'after']))
+    shown = [('one_part',), ('one_part', 'other_part')]
+    monkeypatch.setattr(run, 'PAGES', dict(zip(pages, shown, strict=True)))
     monkeypatch.setattr(harness, 'ROOT', tmp_path)
     monkeypatch.setattr(run, 'PARTS', {'one_part': 'one', 'other_part': 'other'})
     folder = tmp_path / 'parts'
@@ -266,24 +268,25 @@ def place(tmp_path, monkeypatch):
             '    text = json.dumps({"rows": "a row", "argv": sys.argv[1:]})\n'
             f'    (out / "speed_{name}.json").write_text(text)\n'
         )
-    read = run.page
-    monkeypatch.setattr(run, 'page', lambda: read(receipts))
-    return readme, receipts
+    read = run.tables
+    monkeypatch.setattr(run, 'tables', lambda parts: read(parts, receipts))
+    return pages, receipts
 
 
-def test_all_parts_fill_the_readme(place):
-    readme, receipts = place
+def test_all_parts_fill_the_pages(place):
+    pages, receipts = place
     assert run.main([]) == 0
     begin, end = run.MARKS
-    inside = readme.read_text().split(begin)[1].split(end)[0]
-    assert inside.strip() == 'one has a row\n\nother has a row'
+    one, both = (page.read_text().split(begin)[1].split(end)[0] for page in pages)
+    assert one.strip() == 'one has a row'
+    assert both.strip() == 'one has a row\n\nother has a row'
     content = json.loads((receipts / 'speed_one.json').read_text())
     assert content['argv'] == []
 
 
-def test_less_than_all_leaves_the_readme(place, tmp_path, capfd):
-    readme, receipts = place
-    before = readme.read_text()
+def test_less_than_all_leaves_the_pages(place, tmp_path, capfd):
+    pages, receipts = place
+    before = [page.read_text() for page in pages]
     assert run.main(['other_part']) == 0
     assert [path.name for path in receipts.iterdir()] == ['speed_other.json']
     out = tmp_path / 'elsewhere'
@@ -300,7 +303,7 @@ def test_less_than_all_leaves_the_readme(place, tmp_path, capfd):
         with pytest.raises(SystemExit):
             run.main(argv)
         assert words in capfd.readouterr().err
-    assert readme.read_text() == before
+    assert [page.read_text() for page in pages] == before
 
 
 def test_every_part_is_a_script():

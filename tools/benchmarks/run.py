@@ -3,8 +3,8 @@
     python tools/benchmarks/run.py [--quick] [--out FOLDER] [PART ...]
 
 Each part runs in a process of its own, prints its tables and writes a receipt. When
-all parts ran and ``--out`` names no other folder, the README's section 'Performance'
-is filled from the receipts.
+all parts ran and ``--out`` names no other folder, the pages that show them are filled
+from the receipts.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import harness
@@ -29,7 +30,17 @@ PARTS = {
 }
 """Script of a part -> name of its receipt."""
 
-README = harness.ROOT / 'README.md'
+PAGES = {
+    harness.ROOT / 'README.md': ('loss_stage', 'training_step'),
+    harness.ROOT / 'docs' / 'performance.md': (
+        'pieces',
+        'growth',
+        'data',
+        'evaluation',
+    ),
+}
+"""Page -> the parts whose tables it shows."""
+
 MARKS = '<!-- speed: begin -->', '<!-- speed: end -->'
 
 
@@ -38,13 +49,13 @@ def receipt_path(part: str, folder: Path = harness.RECEIPTS) -> Path:
     return folder / f'speed_{PARTS[part]}.json'
 
 
-def page(folder: Path = harness.RECEIPTS) -> str:
-    """What stands in the README: the tables of all receipts."""
+def tables(parts: Iterable[str], folder: Path = harness.RECEIPTS) -> str:
+    """The tables of some parts, from their receipts."""
     return '\n\n'.join(
         importlib.import_module(part).tables(
             json.loads(receipt_path(part, folder).read_text())
         )
-        for part in PARTS
+        for part in parts
     )
 
 
@@ -55,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument('parts', nargs='*', metavar='PART', help=', '.join(PARTS))
     parser.add_argument('--quick', action='store_true', help='see the parts')
-    parser.add_argument('--out', type=Path, help='as of the parts; no README then')
+    parser.add_argument('--out', type=Path, help='as of the parts; no page then')
     args = parser.parse_args(argv)
     unknown = set(args.parts) - set(PARTS)
     if unknown:
@@ -75,8 +86,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f'failed: {", ".join(failed)}', file=sys.stderr)
         return 1
     if not args.parts and args.out is None:
-        write_between_marks(README, MARKS, page())
-        print(f'written to {README.relative_to(harness.ROOT)}')
+        for page, parts in PAGES.items():
+            write_between_marks(page, MARKS, tables(parts))
+            print(f'written to {page.relative_to(harness.ROOT)}')
     return 0
 
 
