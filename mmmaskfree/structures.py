@@ -195,7 +195,7 @@ class Tracks:
         """
         boxes, present, labels, masks, counts = [], [], [], [], []
         for sample in data_samples:
-            num_tracks, indices = _numbered(sample)
+            num_tracks, indices = _noted_tracks(sample) or _found_tracks(sample)
             index = torch.cat(indices)
             frames = [sample[t].gt_instances for t in range(len(sample))]
             frame_index = torch.cat(
@@ -275,20 +275,25 @@ def number_tracks(data_samples: list) -> None:
             ``gt_instances`` of its frames ``track_index``; see the top of this file.
     """
     for sample in data_samples:
-        num_tracks, indices = _numbered(sample)
+        num_tracks, indices = _found_tracks(sample)  # whatever was noted before
         sample.set_metainfo(dict(num_tracks=num_tracks))
         for t, index in enumerate(indices):
             sample[t].gt_instances.track_index = index
 
 
-def _numbered(sample) -> tuple[int, Sequence[Tensor]]:
+def _found_tracks(sample) -> tuple[int, Sequence[Tensor]]:
     """The number of tracks, and which of them the objects of each frame show."""
-    frames = [sample[t].gt_instances for t in range(len(sample))]
-    if 'num_tracks' in sample.metainfo:
-        return sample.metainfo['num_tracks'], [frame.track_index for frame in frames]
-    ids = [frame.instances_ids for frame in frames]
+    ids = [sample[t].gt_instances.instances_ids for t in range(len(sample))]
     unique, index = torch.cat(ids).unique(return_inverse=True)
     return len(unique), index.split([len(own) for own in ids])
+
+
+def _noted_tracks(sample) -> tuple[int, Sequence[Tensor]] | None:
+    """The same where :func:`number_tracks` has written it down, else None."""
+    if 'num_tracks' not in sample.metainfo:
+        return None
+    frames = range(len(sample))
+    return sample.num_tracks, [sample[t].gt_instances.track_index for t in frames]
 
 
 def _as_tensor(bboxes) -> Tensor:

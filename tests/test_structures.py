@@ -68,6 +68,16 @@ def test_tracks_that_were_numbered_on_the_host():
         assert torch.equal(getattr(tracks, name), getattr(expected, name))
 
 
+def test_numbered_again_after_the_ids_changed():
+    """A batch that is preprocessed twice, or samples kept between epochs."""
+    (clip,) = clips = [tiny.sample({9: (1, {0: LEFT, 1: LEFT})}, 2)]
+    number_tracks(clips)
+    clip[1].gt_instances.instances_ids += 1
+    number_tracks(clips)
+    assert clip.num_tracks == 2
+    assert [f.gt_instances.track_index.tolist() for f in clip] == [[0], [1]]
+
+
 def test_no_object_at_all():
     tracks = Tracks.from_samples([tiny.sample({}, 3), tiny.sample({}, 3)])
     assert len(tracks) == 0
