@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .bits import pack_bits
-from .kernels import full_precision, implementation
+from .kernels import check_valid, full_precision, implementation
 from .offsets import Offset, neighbor_offsets, paired_windows
 
 
@@ -52,6 +52,7 @@ def color_affinity(
     offsets = neighbor_offsets(dilation)
     limit = distance_limit(threshold)
     lab = full_precision(lab)
+    check_valid(valid, lab)
     kernels = implementation('affinity', lab)
     return offsets, kernels.affinity_bits(lab, valid, offsets=offsets, limit=limit)
 

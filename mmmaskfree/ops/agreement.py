@@ -44,6 +44,11 @@ class Agreement:
         return len(self.pairs)
 
     @property
+    def reach(self) -> int:
+        """Longest step of an offset along an axis, in cells; 0 without offsets."""
+        return max((abs(step) for offset in self.offsets for step in offset), default=0)
+
+    @property
     def agree(self) -> Tensor:
         """The bits as (B, P, C, h, w) bool."""
         return unpack_bits(self.bits, len(self.offsets))

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from .agreement import Agreement, spatial_agreement, temporal_agreement
 from .boxes import mask_extents
-from .kernels import full_precision
 from .projection import dice_of_maxima
 from .terms import clip_terms
 
@@ -159,7 +158,7 @@ def clip_sums(
             return torch.where(in_layer, values, 0).sum(1)
 
         terms = clip_terms(
-            full_precision(logits),
+            logits,
             box_masks,
             list(agreements.values()),
             track_index=track_index,

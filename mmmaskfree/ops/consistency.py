@@ -119,10 +119,7 @@ def make_plan(
     """
     size = box_masks.shape[-2:]
     union = box_masks.any(1, keepdim=True)  # (K, 1, h, w)
-    reach = max(
-        (abs(step) for a in agreements for offset in a.offsets for step in offset),
-        default=0,
-    )
+    reach = max((agreement.reach for agreement in agreements), default=0)
     # One copy to the host says where every track lies and which rows it has, one
     # back in which order the blocks have them.
     num_rows = torch.zeros_like(clip_index).index_add(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .affinity import distance_limit
 from .bits import pack_bits, unpack_bits
-from .kernels import full_precision, implementation
+from .kernels import check_valid, full_precision, implementation
 from .offsets import Offset, candidate_offsets, paired_windows
 
 METRICS = ('l2', 'l1', 'ncc')
@@ -126,6 +126,7 @@ def clip_matches(
         raise ValueError(
             f'patch_size must be odd and topk >= 1, got {patch_size} and {topk}'
         )
+    check_valid(valid, lab)
     return implementation('matching', lab).match_bits(
         lab,
         valid,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .agreement import Agreement
-from .kernels import implementation
+from .kernels import full_precision, implementation
 
 
 class Maxima(NamedTuple):
@@ -52,7 +52,7 @@ def clip_terms(
     """Maxima and sums of the agreement term (:mod:`mmmaskfree.ops.consistency`).
 
     Args:
-        logits: (G, T, h, w) float32 or float64.
+        logits: (G, T, h, w); float64 stays, all else is computed in float32.
         box_masks: (K, T, h, w) bool.
         agreements: Spatial ones are anchored at the pixels of the track's box in
             that frame, temporal ones at the union of its boxes over the frames.
@@ -60,9 +60,23 @@ def clip_terms(
         clip_index: (K,) long, the clip that a track lies in.
         projection: Whether the maxima are asked for.
 
+    Whether an index is in its range is not looked at, which on a GPU would wait.
+
     Raises:
-        ValueError: The colours were taken at another resolution or clip length.
+        ValueError: Shapes do not fit, ``box_masks`` are no booleans, or the colours
+            were taken at another resolution or of more frames.
     """
+    if box_masks.dtype != torch.bool or box_masks.shape[1:] != logits.shape[1:]:
+        raise ValueError(
+            f'box_masks must be (K, {", ".join(map(str, logits.shape[1:]))}) bool as '
+            f'the logits, got {tuple(box_masks.shape)} {box_masks.dtype}'
+        )
+    for name, index, length in (
+        ('track_index', track_index, len(logits)),
+        ('clip_index', clip_index, len(box_masks)),
+    ):
+        if index.shape != (length,):
+            raise ValueError(f'{name} must be ({length},), got {tuple(index.shape)}')
     for agreement in agreements:
         frames = 1 + max((max(pair) for pair in agreement.pairs), default=0)
         size, expected = agreement.bits.shape[-2:], logits.shape[-2:]
@@ -73,7 +87,12 @@ def clip_terms(
             )
     results = list(
         _ClipTerms.apply(
-            logits, box_masks, agreements, track_index, clip_index, projection
+            full_precision(logits),
+            box_masks,
+            agreements,
+            track_index,
+            clip_index,
+            projection,
         )
     )
     maxima = Maxima(*results[:2]) if projection else None
@@ -82,7 +101,10 @@ def clip_terms(
 
 
 class _ClipTerms(torch.autograd.Function):
-    """Saves the logits, and where the maxima are; all else is computed again."""
+    """Saves the logits, where the maxima are, and a plan of the work.
+
+    What plans hold is small beside the logits, and nothing that depends on them.
+    """
 
     @staticmethod
     def forward(
@@ -102,7 +124,7 @@ class _ClipTerms(torch.autograd.Function):
             results, where = [columns, rows], [column_args, row_args]
         ctx.plan = None
         if agreements:
-            kernels = implementation('consistency', logits)
+            ctx.kernels = kernels = implementation('consistency', logits)
             ctx.plan = kernels.make_plan(box_masks, agreements, track_index, clip_index)
             sums, weights = kernels.forward(logits, ctx.plan)
             weights = [weight.to(logits.dtype) for weight in weights]
@@ -125,6 +147,5 @@ class _ClipTerms(torch.autograd.Function):
                 grad.scatter_(axis, args, values)
             grads = grads[2:]
         if ctx.plan is not None:
-            kernels = implementation('consistency', logits)
-            kernels.backward(logits, ctx.plan, grads[: len(grads) // 2], grad)
+            ctx.kernels.backward(logits, ctx.plan, grads[: len(grads) // 2], grad)
         return grad, None, None, None, None, None

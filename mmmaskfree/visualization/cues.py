@@ -94,12 +94,11 @@ def find_cues(
         [boxes_to_masks(b.reshape(-1, 4), size, mask_stride).any(0) for b in boxes]
     )
     union = inside.any(0)
-    lab, valid = lab.cpu(), valid.cpu()
-
+    # The colours are compared where they are: there are kernels for that.
     offsets, bits = color_affinity(
         lab[None], valid=valid[None], **(pairwise_options or {})
     )
-    affinity = unpack_bits(bits[0], len(offsets))
+    affinity = unpack_bits(bits[0], len(offsets)).cpu()
     pairs = _both_ends(affinity, offsets)  # (T, h, w)
     connected = frame_pairs(len(lab), tube)
     first, second = ([pair[side] for pair in connected] for side in (0, 1))
@@ -110,6 +109,7 @@ def find_cues(
         valid_b=valid[second],
         **(match_options or {}),
     )  # (C, 2), (P, C, h, w)
+    match_offsets, matched, valid = match_offsets.cpu(), matched.cpu(), valid.cpu()
     per_cell = matched.sum(1)[valid[first] & union].double()
     return ClipCues(
         inside=inside.numpy(),

@@ -76,7 +76,7 @@ class Plan(NamedTuple):
             begin.
         pair_weights: uint8. Of each track, for each pair of frames and each of its
             offsets, (n,): how often the pair of p and p + offset counts.
-        cell_weights: int32. Of each track, for each pair of frames, (2, n): sums
+        cell_weights: uint16. Of each track, for each pair of frames, (2, n): sums
             of them at p and at p + offset.
         totals: (K, J) float64, sums of them over p and offsets.
     """
@@ -131,7 +131,7 @@ def make_plan(
     tracks = _array(track_index)
     boxes = _array(mask_extents(union[:, 0]))
     boxes[np.bincount(tracks, minlength=num_tracks) == 0] = 0
-    reach = max((abs(step) for offset in offsets for step in offset), default=0)
+    reach = max((agreement.reach for agreement in agreements), default=0)
     crops = boxes + np.array([-reach, -reach, reach, reach])
     crops = np.clip(crops, 0, [size[1], size[0], size[1], size[0]])
     crops[boxes[:, 2] == 0] = 0
@@ -153,7 +153,7 @@ def make_plan(
         crops=crops,
         starts=lengths.cumsum(0) - lengths,
         pair_weights=np.zeros(num_pair_weights, np.uint8),
-        cell_weights=np.zeros(num_cell_weights, np.int32),
+        cell_weights=np.zeros(num_cell_weights, np.uint16),
         totals=np.zeros((num_tracks, len(pairs))),
     )
     clips = _array(clip_index)

@@ -14,12 +14,15 @@ With u = exp(-|a|), v = exp(-|b|) and E = exp(-|a + b|) a pair costs
     [a b < 0] min(|a|, |b|) + log((1 + u) (1 + v) / (1 + E))
 
 which cancels less than softplus does, and whose logarithms are one of a product for
-all pairs of a pixel. sigmoid(a + b) is 1 or E over 1 + E, and the sum of those
+all pairs of a pixel. Products are kept less 1, so that beside the 1 an E of 1e-10 is
+not lost in float32. sigmoid(a + b) is 1 or E over 1 + E, and the sum of those
 fractions over a pixel is kept as one fraction: one division instead of one per
 pair. E is taken from a + b, not from u and v: threads cannot see each other's, and
 of a partner's own logit an exponential costs as much as of the sum.
 
-Nothing here waits for the device: what depends on the boxes is read by the kernels.
+What depends on the boxes is read by the kernels: the host does not wait for it. They
+read the offsets and the pairs of frames too, so that they are compiled once, whatever
+those are.
 
 Shape legend: ``G`` rows of logits, ``K`` tracks, ``B`` clips, ``T`` frames, ``P``
 pairs of frames, ``W`` words, ``S`` programs that share a frame, ``h, w`` cells.
@@ -28,8 +31,7 @@ pairs of frames, ``W`` words, ``S`` programs that share a frame, ``h, w`` cells.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
-from typing import NamedTuple
+from itertools import accumulate
 
 import torch
 import triton
@@ -37,6 +39,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..agreement import Agreement
+from ..bits import WORD
 from ..boxes import mask_extents
 from .tables import table
 
@@ -51,22 +54,7 @@ _PROGRAMS = 4096
 # exp(-|x|) is exp2(_EXPONENT |x|), which unlike exp is one instruction: it lets
 # results of less than 2^-126 be 0.
 _EXPONENT = tl.constexpr(-1 / math.log(2))
-
-
-class Static(NamedTuple):
-    """What the kernels are compiled for: flat, as Triton takes no tuples of tuples.
-
-    Attributes:
-        symmetric: Of each agreement.
-        pairs: Agreement i has those of number ``pairs[i]`` to ``pairs[i + 1]``.
-        offsets: It has those of number ``offsets[i]`` to ``offsets[i + 1]``.
-        steps: dy and dx of all offsets in turn.
-    """
-
-    symmetric: tuple[bool, ...]
-    pairs: tuple[int, ...]
-    offsets: tuple[int, ...]
-    steps: tuple[int, ...]
+_WORD = tl.constexpr(WORD)
 
 
 @dataclass(frozen=True)
@@ -80,10 +68,15 @@ class Plan:
         extents: (K, 4) long, xyxy of the union in cells.
         track_index: (G,) long.
         clip_index: (K,) long.
+        steps: (C, 2) int32, the offsets of all agreements.
         ends: (P, 2) int32, both frames of the pairs of all agreements.
-        static: What the kernels are compiled for.
+        starts: (A + 1, 2) int32, where the pairs and the offsets of each agreement
+            begin in those, and where they all end.
+        symmetric: Of each agreement: this is what the kernels are compiled for.
+        num_pairs: P of each agreement.
         reach: How many cells outside of the union box a first end of a pair may
             lie, and any end.
+        versions: Of the ``shared`` tensors when the plan was made.
     """
 
     bits: tuple[Tensor, ...]
@@ -92,14 +85,18 @@ class Plan:
     extents: Tensor
     track_index: Tensor
     clip_index: Tensor
+    steps: Tensor
     ends: Tensor
-    static: Static
+    starts: Tensor
+    symmetric: tuple[bool, ...]
+    num_pairs: list[int]
     reach: tuple[int, int]
+    versions: list[int]
 
     @property
-    def num_pairs(self) -> list[int]:
-        """P of each agreement."""
-        return [stop - start for start, stop in pairwise(self.static.pairs)]
+    def shared(self) -> list[Tensor]:
+        """The tensors that may be those of the caller."""
+        return [*self.bits, self.box_masks, self.track_index, self.clip_index]
 
 
 def make_plan(
@@ -110,36 +107,49 @@ def make_plan(
 ) -> Plan:
     """See :func:`mmmaskfree.ops.consistency.make_plan`."""
     union = box_masks.any(1)
-
-    def reach(chosen: list[Agreement]) -> int:
-        steps = (abs(step) for a in chosen for offset in a.offsets for step in offset)
-        return max(steps, default=0)
-
-    return Plan(
+    device = box_masks.device
+    num_pairs = [len(agreement) for agreement in agreements]
+    starts = zip(
+        accumulate(num_pairs, initial=0),
+        accumulate((len(a.offsets) for a in agreements), initial=0),
+        strict=True,
+    )
+    plan = Plan(
         bits=tuple(agreement.bits.contiguous() for agreement in agreements),
         box_masks=box_masks.contiguous().view(torch.uint8),
         union=union.view(torch.uint8),
-        extents=mask_extents(union).contiguous(),
+        extents=mask_extents(union),
         track_index=track_index.contiguous(),
         clip_index=clip_index.contiguous(),
-        ends=table([pair for a in agreements for pair in a.pairs], box_masks.device),
-        static=Static(
-            symmetric=tuple(a.symmetric for a in agreements),
-            pairs=(0, *accumulate(len(a) for a in agreements)),
-            offsets=(0, *accumulate(len(a.offsets) for a in agreements)),
-            steps=tuple(
-                int(step) for a in agreements for offset in a.offsets for step in offset
-            ),
+        steps=table([offset for a in agreements for offset in a.offsets], device),
+        ends=table([pair for a in agreements for pair in a.pairs], device),
+        starts=table(list(starts), device),
+        symmetric=tuple(a.symmetric for a in agreements),
+        num_pairs=num_pairs,
+        reach=(
+            max((a.reach for a in agreements if a.symmetric), default=0),
+            max((a.reach for a in agreements), default=0),
         ),
-        reach=(reach([a for a in agreements if a.symmetric]), reach(agreements)),
+        versions=[],
     )
+    plan.versions.extend(_versions(plan))
+    return plan
+
+
+def _versions(plan: Plan) -> list[int]:
+    """How often each was changed in place; inference tensors do not count that."""
+    return [0 if x.is_inference() else x._version for x in plan.shared]
 
 
 def forward(logits: Tensor, plan: Plan) -> tuple[list[Tensor], list[Tensor]]:
     """See :func:`mmmaskfree.ops.consistency.forward`.
 
-    Terms are of the dtype of the logits, and no term is negative, so that nothing
-    cancels. All sums over pixels are float64: that is two instructions a pixel.
+    What a pixel adds is of the dtype of the logits, with a relative error of a few
+    units of its last place and, as exponents are rounded, of |logit| units at most.
+    All sums over pixels are float64: that is two instructions a pixel.
+
+    Of a logit that is infinite, which plain torch makes NaN, the result is not
+    defined.
     """
     rows, frames, height, width = logits.shape
     num_pairs = sum(plan.num_pairs)
@@ -157,7 +167,9 @@ def forward(logits: Tensor, plan: Plan) -> tuple[list[Tensor], list[Tensor]]:
                 plan.extents,
                 plan.track_index,
                 plan.clip_index,
+                plan.steps,
                 plan.ends,
+                plan.starts,
                 sums,
                 counts,
                 frames,
@@ -165,7 +177,7 @@ def forward(logits: Tensor, plan: Plan) -> tuple[list[Tensor], list[Tensor]]:
                 width,
                 plan.reach[0],
                 num_pairs,
-                *plan.static,
+                plan.symmetric,
                 BLOCK=_BLOCK,
                 num_warps=_NUM_WARPS,
             )
@@ -179,7 +191,16 @@ def forward(logits: Tensor, plan: Plan) -> tuple[list[Tensor], list[Tensor]]:
 def backward(
     logits: Tensor, plan: Plan, grad_sums: Sequence[Tensor], grad: Tensor
 ) -> None:
-    """See :func:`mmmaskfree.ops.consistency.backward`."""
+    """See :func:`mmmaskfree.ops.consistency.backward`.
+
+    Raises:
+        RuntimeError: What the plan was made of has been changed in place.
+    """
+    if _versions(plan) != plan.versions:
+        raise RuntimeError(
+            'the masks, bits or indices of the agreement term, which its gradient '
+            'needs, have been modified by an inplace operation'
+        )
     frames, height, width = logits.shape[1:]
     num_pairs = sum(plan.num_pairs)
     if num_pairs == 0 or logits.numel() == 0:
@@ -194,7 +215,9 @@ def backward(
             plan.extents,
             plan.track_index,
             plan.clip_index,
+            plan.steps,
             plan.ends,
+            plan.starts,
             torch.cat(list(grad_sums), dim=1).to(logits.dtype).contiguous(),
             written,
             frames,
@@ -202,7 +225,7 @@ def backward(
             width,
             plan.reach[1],
             num_pairs,
-            *plan.static,
+            plan.symmetric,
             BLOCK=_BLOCK,
             num_warps=_NUM_WARPS,
         )
@@ -233,6 +256,20 @@ def _region(extents, track, height, width, reach):
 
 
 @triton.jit
+def _start(starts, agreement):
+    """Number of an agreement's first pair of frames and of its first offset."""
+    return tl.load(starts + 2 * agreement), tl.load(starts + 2 * agreement + 1)
+
+
+@triton.jit
+def _log1p(x):
+    """For x >= 0. What 1 + x rounds off, the quotient puts back."""
+    one_more = 1 + x
+    lost = one_more == 1
+    return tl.where(lost, x, tl.log(one_more) * (x / tl.where(lost, 1, one_more - 1)))
+
+
+@triton.jit
 def _terms(
     a,
     own,
@@ -240,15 +277,16 @@ def _terms(
     bits,
     own_anchors,
     anchors,
+    steps,
+    num_offsets,
+    steps + 2 * first_offset,
+    num_offsets,
     at,
     y,
     x,
     inside,
     height,
     width,
-    STEPS: tl.constexpr,
-    START: tl.constexpr,
-    STOP: tl.constexpr,
     SYMMETRIC: tl.constexpr,
     FIRST: tl.constexpr,
     SLOPE: tl.constexpr,
@@ -262,8 +300,8 @@ def _terms(
         bits: (W, h, w) of the pair of frames.
         own_anchors: (h, w) of the pixels' frame.
         anchors: (h, w) of the partners' frame.
+        steps: (num_offsets, 2) of the agreement.
         at: The pixels' index in a frame; they lie at y, x, and exist where inside.
-        START, STOP: The agreement's offsets among all.
         FIRST: The pixels are first ends of the pairs, not second ones.
         SLOPE: Compute d cost / d a, not the cost.
 
@@ -274,53 +312,60 @@ def _terms(
     anchored = tl.load(own_anchors + at, mask=inside, other=0).to(tl.int32)
     value = tl.full(a.shape, 0, a.dtype)
     weights = tl.full(a.shape, 0, tl.int32)
-    for offset in tl.static_range(STOP - START):
-        dy, dx = STEPS[2 * (START + offset)], STEPS[2 * (START + offset) + 1]
-        words = bits + offset // 32 * (height * width)
-        if offset % 32 == 0:
-            above = tl.full(a.shape, 0 if SLOPE else 1, a.dtype)
-            below = tl.full(a.shape, 1, a.dtype)
+    for start in range(0, num_offsets, _WORD):
+        words = bits + start // _WORD * (height * width)
         if FIRST:
-            there = at + (dy * width + dx)
-            if offset % 32 == 0:
-                word = tl.load(
-                    words + at, mask=inside if SYMMETRIC else anchored != 0, other=0
-                )
-        else:
-            there = at - (dy * width + dx)
-            ys, xs = y - dy, x - dx
-            exists = inside & (ys >= 0) & (ys < height) & (xs >= 0) & (xs < width)
-            word = tl.load(words + there, mask=exists, other=0)
-        weight = (word >> offset % 32) & 1
-        if SYMMETRIC or not FIRST:
-            agree = weight
-            weight = tl.load(anchors + there, mask=agree != 0, other=0).to(tl.int32)
-            if SYMMETRIC:
-                weight += agree & anchored
-        weights += weight
-        some = weight != 0
-        # With -inf, v, E and sigmoid(a + b) are 0.
-        b = tl.load(logits + there, mask=some, other=-float('inf'))
-        small = tl.exp2(tl.abs(a + b) * _EXPONENT)
+            word = tl.load(
+                words + at, mask=inside if SYMMETRIC else anchored != 0, other=0
+            )
+        # A sum of fractions, above / below, or two products less 1. Those of a word do
+        # not overflow: a factor is at most 2, squared at most 4.
+        above = tl.full(a.shape, 0, a.dtype)
+        below = tl.full(a.shape, 1 if SLOPE else 0, a.dtype)
+        for offset in range(start, min(start + _WORD, num_offsets)):
+            dy, dx = tl.load(steps + 2 * offset), tl.load(steps + 2 * offset + 1)
+            if FIRST:
+                there = at + (dy * width + dx)
+                agree = (word >> (offset - start)) & 1
+            else:
+                there = at - (dy * width + dx)
+                ys, xs = y - dy, x - dx
+                exists = inside & (ys >= 0) & (ys < height) & (xs >= 0) & (xs < width)
+                theirs = tl.load(words + there, mask=exists, other=0)
+                agree = (theirs >> (offset - start)) & 1
+            weight = agree
+            if SYMMETRIC or not FIRST:
+                weight = tl.load(anchors + there, mask=agree != 0, other=0).to(tl.int32)
+                if SYMMETRIC:
+                    weight += agree & anchored
+            weights += weight
+            some = weight != 0
+            # With -inf, v, E and sigmoid(a + b) are 0.
+            b = tl.load(logits + there, mask=some, other=-float('inf'))
+            small = tl.exp2(tl.abs(a + b) * _EXPONENT)
+            if SLOPE:
+                part = tl.where(a + b >= 0, 1, small)
+                if SYMMETRIC:
+                    part = tl.where(weight > 1, part + part, part)
+                above += above * small + part * below
+                below += below * small
+            else:
+                single = tl.exp2(tl.abs(b) * _EXPONENT)
+                cross = tl.minimum(tl.abs(a), tl.abs(b))
+                cross = tl.where(some & (a * b < 0), cross, 0)
+                if SYMMETRIC:  # (1 + v)^2 = 1 + v (2 + v)
+                    cross = tl.where(weight > 1, cross + cross, cross)
+                    single = tl.where(weight > 1, single * (2 + single), single)
+                    small = tl.where(weight > 1, small * (2 + small), small)
+                value += cross
+                above += single + above * single
+                below += small + below * small
         if SLOPE:
-            part = tl.where(a + b >= 0, 1, small)
-            if SYMMETRIC:
-                part = tl.where(weight > 1, part + part, part)
-            above += above * small + part * below
-            below += below * small
+            value -= above / below
         else:
-            single = tl.exp2(tl.abs(b) * _EXPONENT)
-            cross = tl.where(some & (a * b < 0), tl.minimum(tl.abs(a), tl.abs(b)), 0)
-            if SYMMETRIC:  # (1 + v)^2 = 1 + v (2 + v)
-                cross = tl.where(weight > 1, cross + cross, cross)
-                single = tl.where(weight > 1, single * (2 + single), single)
-                small = tl.where(weight > 1, small * (2 + small), small)
-            value += cross
-            above += above * single
-            below += below * small
-        # Before a product overflows: a factor is at most 2, squared at most 4.
-        if offset % 32 == 31 or offset == STOP - START - 1:
-            value += -above / below if SLOPE else tl.log(above / below)
+            # log((1 + above) / (1 + below)), whichever is larger.
+            change = _log1p(tl.abs(above - below) / (1 + tl.minimum(above, below)))
+            value += tl.where(above < below, -change, change)
     return tl.where(weights != 0, value + own * weights, 0), weights
 
 
@@ -333,7 +378,9 @@ def _sum_kernel(
     extents,
     track_index,
     clip_index,
+    steps,
     ends,
+    starts,
     sums,
     counts,
     frames,
@@ -342,9 +389,6 @@ def _sum_kernel(
     reach,
     num_pairs,
     SYMMETRIC: tl.constexpr,
-    PAIRS: tl.constexpr,
-    OFFSETS: tl.constexpr,
-    STEPS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Grid (G, T, S): sums (G, P, S) float64 and counts (G, P, S) int32."""
@@ -363,12 +407,12 @@ def _sum_kernel(
         left, top, wide, area = _region(
             extents, track, height, width, reach if SYMMETRIC[agreement] else 0
         )
-        num_words = (OFFSETS[agreement + 1] - OFFSETS[agreement] + 31) // 32
-        # Of the clip's first pair, when pairs are numbered through.
-        clip_bits = bits[agreement] + (
-            clip * (PAIRS[agreement + 1] - PAIRS[agreement]) - PAIRS[agreement]
-        ) * (num_words * cells)
-        for pair in range(PAIRS[agreement], PAIRS[agreement + 1]):
+        first_pair, first_offset = _start(starts, agreement)
+        last_pair, last_offset = _start(starts, agreement + 1)
+        num_offsets = last_offset - first_offset
+        map_size = (num_offsets + _WORD - 1) // _WORD * cells
+        clip_bits = bits[agreement] + clip * (last_pair - first_pair) * map_size
+        for pair in range(first_pair, last_pair):
             if tl.load(ends + pair * 2) == frame:
                 other = tl.load(ends + pair * 2 + 1)
                 total = tl.full([BLOCK], 0, tl.float64)
@@ -379,27 +423,26 @@ def _sum_kernel(
                     y, x = top + index // wide, left + index % wide
                     at = y * width + x
                     a = tl.load(row_logits + frame * cells + at, mask=inside, other=0)
-                    own = tl.log(1 + tl.exp2(tl.abs(a) * _EXPONENT))
+                    own = _log1p(tl.exp2(tl.abs(a) * _EXPONENT))
                     cost, weights = _terms(
                         a,
                         own,
                         row_logits + other * cells,
-                        clip_bits + pair * num_words * cells,
+                        clip_bits + (pair - first_pair) * map_size,
                         row_masks + frame * cells
                         if SYMMETRIC[agreement]
                         else row_union,
                         row_masks + other * cells
                         if SYMMETRIC[agreement]
                         else row_union,
+                        steps + 2 * first_offset,
+                        num_offsets,
                         at,
                         y,
                         x,
                         inside,
                         height,
                         width,
-                        STEPS,
-                        OFFSETS[agreement],
-                        OFFSETS[agreement + 1],
                         SYMMETRIC[agreement],
                         True,
                         False,
@@ -421,7 +464,9 @@ def _grad_kernel(
     extents,
     track_index,
     clip_index,
+    steps,
     ends,
+    starts,
     grad_sums,
     grad,
     frames,
@@ -430,9 +475,6 @@ def _grad_kernel(
     reach,
     num_pairs,
     SYMMETRIC: tl.constexpr,
-    PAIRS: tl.constexpr,
-    OFFSETS: tl.constexpr,
-    STEPS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Grid (G, T, S): adds to grad (G, T, h, w)."""
@@ -459,12 +501,12 @@ def _grad_kernel(
         own = tl.where(a >= 0, 1, small) / (1 + small)
         slope = tl.full(a.shape, 0, a.dtype)
         for agreement in tl.static_range(len(SYMMETRIC)):
-            num_words = (OFFSETS[agreement + 1] - OFFSETS[agreement] + 31) // 32
-            # Of the clip's first pair, when pairs are numbered through.
-            clip_bits = bits[agreement] + (
-                clip * (PAIRS[agreement + 1] - PAIRS[agreement]) - PAIRS[agreement]
-            ) * (num_words * cells)
-            for pair in range(PAIRS[agreement], PAIRS[agreement + 1]):
+            first_pair, first_offset = _start(starts, agreement)
+            last_pair, last_offset = _start(starts, agreement + 1)
+            num_offsets = last_offset - first_offset
+            map_size = (num_offsets + _WORD - 1) // _WORD * cells
+            clip_bits = bits[agreement] + clip * (last_pair - first_pair) * map_size
+            for pair in range(first_pair, last_pair):
                 for end in tl.static_range(2):
                     if tl.load(ends + pair * 2 + end) == frame:
                         other = tl.load(ends + pair * 2 + 1 - end)
@@ -472,22 +514,21 @@ def _grad_kernel(
                             a,
                             own,
                             row_logits + other * cells,
-                            clip_bits + pair * num_words * cells,
+                            clip_bits + (pair - first_pair) * map_size,
                             row_masks + frame * cells
                             if SYMMETRIC[agreement]
                             else row_union,
                             row_masks + other * cells
                             if SYMMETRIC[agreement]
                             else row_union,
+                            steps + 2 * first_offset,
+                            num_offsets,
                             at,
                             y,
                             x,
                             inside,
                             height,
                             width,
-                            STEPS,
-                            OFFSETS[agreement],
-                            OFFSETS[agreement + 1],
                             SYMMETRIC[agreement],
                             end == 0,
                             True,
