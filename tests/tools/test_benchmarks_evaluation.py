@@ -53,7 +53,10 @@ def test_every_mask_is_in_one_tube(evaluation):
 
 def test_mmdet_says_the_same(evaluation):
     _, gts, preds = tubes(evaluation)
-    theirs = evaluation.mmdet_stats(gts, preds, SIZE)
+    files = evaluation.as_files(gts, preds, SIZE)
+    theirs = evaluation.mmdet_stats(*files)
+    assert evaluation.mmdet_stats(*files) == theirs  # it has changed nothing
+    assert files == evaluation.as_files(gts, preds, SIZE)
     ours = evaluation.evaluate_tube_ap(gts, preds)
     assert ours.keys() == theirs.keys()
     np.testing.assert_allclose(

@@ -3,12 +3,16 @@
 import importlib.metadata
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
+from pathlib import Path
 
 import pytest
 import torch
-from scripts import load_script
+from scripts import listen_to_ctrl_c, load_script
 
 from mmmaskfree.ops.kernels import VARIABLE
 
@@ -44,8 +48,11 @@ def test_the_budget_ends_runs_of_the_slow_one_alone(monkeypatch):
     assert timings['slow'].runs == (3, 3)
     assert timings['fast'].runs == (0.5,) * 4
     assert harness.measure(lambda: take(7), repeats=3, seconds=5).runs == (7,)
-    with pytest.raises(ValueError, match='at least 1'):
-        harness.measure(lambda: None, repeats=0)
+    least = harness.measure(lambda: take(7), repeats=3, seconds=5, least=2)
+    assert least.runs == (7, 7)
+    for options in (dict(repeats=0), dict(repeats=2, least=3), dict(least=0)):
+        with pytest.raises(ValueError, match='1 <= least <= repeats'):
+            harness.measure(lambda: None, **options)
 
 
 @pytest.fixture
@@ -66,9 +73,13 @@ def allocations(tmp_path):
         '    return work\n'
         'def fail():\n'
         '    raise ValueError("a reason")\n'
-        'def wait():\n'
-        '    import subprocess\n'
-        '    subprocess.run(["sleep", "98765.4321"])\n'
+        'def wait(path):\n'
+        '    import pathlib, subprocess\n'
+        '    child = subprocess.Popen(["sleep", "600"])\n'
+        '    part = pathlib.Path(path + ".part")\n'
+        '    part.write_text(f"{os.getpid()} {child.pid}")\n'
+        '    part.rename(path)\n'
+        '    child.wait()\n'
     )
     return {'PYTHONPATH': os.pathsep.join([str(tmp_path), str(harness.ROOT)])}
 
@@ -85,16 +96,126 @@ def test_peak_memory(allocations, twice):
     assert found == pytest.approx(64, abs=4)
 
 
-def test_a_process_that_fails_or_hangs(allocations):
-    with pytest.raises(RuntimeError, match='ValueError: a reason'):
+def test_a_process_that_fails(allocations):
+    with pytest.raises(RuntimeError, match='ValueError: a reason') as error:
         harness.in_fresh_process('allocations', 'fail', environment=allocations)
+    assert harness.reason(error.value) == 'ValueError: a reason'
+    assert harness.reason(RuntimeError('f(): status -9')) == 'f(): status -9'
+    assert harness.reason(ValueError('a | b' * 99), most=6) == 'a / ba'
+
+
+def test_a_process_that_hangs(allocations):
     with pytest.raises(subprocess.TimeoutExpired):
         harness.in_fresh_process(
-            'allocations', 'wait', environment=allocations, timeout=8
+            'allocations', 'wait', dict(path='x'), environment=allocations, timeout=0.01
         )
-    # What it started is gone with it.
-    running = subprocess.run(['ps', '-eo', 'args'], capture_output=True, text=True)
-    assert 'sleep 98765.4321' not in running.stdout.splitlines()
+
+
+def pids_in(path, patience=100):
+    """Process ids that a process writes there."""
+    end = time.monotonic() + patience
+    while not path.exists():
+        assert time.monotonic() < end, f'{path} did not appear'
+        time.sleep(0.05)
+    return [int(word) for word in path.read_text().split()]
+
+
+def is_gone(pid, patience=20):
+    """Whether it ends in time. What nobody waited for has ended, too."""
+    stat = Path('/proc', str(pid), 'stat')
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        try:
+            state = stat.read_text().rpartition(')')[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state in 'ZX':
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+def test_ctrl_c_ends_all_that_was_started(allocations, tmp_path):
+    path, found = tmp_path / 'pids', []
+
+    def interrupt():
+        found.extend(pids_in(path))
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    watch = threading.Thread(target=interrupt)
+    watch.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            harness.in_fresh_process(
+                'allocations',
+                'wait',
+                dict(path=str(path)),
+                environment=allocations,
+                timeout=120,
+            )
+    finally:
+        watch.join()
+        signal.signal(signal.SIGINT, before)
+    assert len(found) == 2 and all(is_gone(pid) for pid in found)
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+@pytest.mark.parametrize('whom', ['all, as a terminal does', 'run.py', 'run.py, hard'])
+def test_ctrl_c_of_all_parts(tmp_path, whom):
+    """The part, and what it has started in a session of its own, end with run.py."""
+    path, receipts = tmp_path / 'pids', tmp_path / 'receipts'
+    found = os.pathsep.join([str(tmp_path), str(harness.ROOT)])
+    (tmp_path / 'slow.py').write_text(
+        'import os, pathlib, sys, time\n'
+        f'sys.path.insert(0, {str(Path(harness.__file__).parent)!r})\n'
+        'import harness\n'
+        'def wait(pids):\n'
+        '    part = pathlib.Path(f"{pids[0]}.part")\n'
+        '    part.write_text(f"{pids[1]} {os.getpid()}")\n'
+        '    part.rename(pids[0])\n'
+        '    time.sleep(600)\n'
+        'if __name__ == "__main__":\n'
+        f'    pids = [{str(path)!r}, os.getpid()]\n'
+        '    harness.in_fresh_process(\n'
+        '        "slow", "wait", dict(pids=pids),\n'
+        f'        environment=dict(PYTHONPATH={found!r}),\n'
+        '    )\n'
+    )
+    (tmp_path / 'drive.py').write_text(
+        'import pathlib, sys\n'
+        f'sys.path.insert(0, {str(Path(harness.__file__).parent)!r})\n'
+        'import run\n'
+        'run.PARTS, run.PAGES, run.PATIENCE = {"slow": "slow"}, {}, 1\n'
+        f'run.harness.RECEIPTS = pathlib.Path({str(receipts)!r})\n'
+        f'run.__file__ = {str(tmp_path / "run.py")!r}\n'
+        'run.commit = lambda *_: ""\n'
+        'sys.exit(run.main([]))\n'
+    )
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / 'drive.py')],
+        env=os.environ | {'PYTHONPATH': str(harness.ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=listen_to_ctrl_c,
+    )
+    try:
+        pids = pids_in(path)
+        if whom == 'run.py':
+            process.send_signal(signal.SIGINT)
+        elif whom == 'run.py, hard':
+            os.kill(pids[0], signal.SIGKILL)  # the part cannot end what it started
+            process.send_signal(signal.SIGINT)
+        else:
+            os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(60) != 0
+        assert len(pids) == 2 and all(is_gone(pid) for pid in pids)
+    finally:
+        process.kill()
+        process.wait()
+    assert not receipts.exists()
 
 
 def test_kernels_are_chosen_for_a_while(monkeypatch):
@@ -107,7 +228,8 @@ def test_kernels_are_chosen_for_a_while(monkeypatch):
     assert VARIABLE not in os.environ
 
 
-def test_receipt(tmp_path):
+def test_receipt(tmp_path, monkeypatch):
+    monkeypatch.delenv(harness.COMMIT, raising=False)
     path = tmp_path / 'folder' / 'speed.json'
     packages = ('torch', 'no-such-package')
     content = harness.receipt(path, {'size': (2, 3)}, {'a': 1.5}, packages=packages)
@@ -120,6 +242,23 @@ def test_receipt(tmp_path):
     assert content['device'].startswith('CPU, ') and 'commit' in content
     with pytest.raises(ValueError, match='JSON compliant'):
         harness.receipt(path, {}, {'a': float('nan')})
+    assert content == json.loads(path.read_text())  # it is whole or not there
+    assert [one.name for one in path.parent.iterdir()] == ['speed.json']
+    monkeypatch.setenv(harness.COMMIT, 'abc1234')
+    content = harness.receipt(None, {}, {}, threads=7)
+    assert content['commit'] == 'abc1234' and content['threads'] == 7
+
+
+def test_receipts_of_both_devices(tmp_path):
+    new, old = tmp_path / 'new', tmp_path / 'old'
+    for folder, device in ((old, 'cpu'), (old, 'cuda'), (new, 'cuda')):
+        harness.receipt(folder / harness.receipt_name('x', device), {}, {})
+    assert harness.receipts('x', new, old) == [
+        old / 'speed_x.json',
+        new / 'speed_x_cuda.json',
+    ]
+    assert harness.receipts('x', new) == [new / 'speed_x_cuda.json']
+    assert harness.receipts('y', new, old) == []
 
 
 def test_table_with_a_missing_cell():
@@ -127,7 +266,9 @@ def test_table_with_a_missing_cell():
         harness.table(['a', 'b'], [['1', '2'], ['3']])
 
 
-def test_a_part(tmp_path, capsys):
+def test_a_part(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(harness, 'RECEIPTS', tmp_path / 'receipts')
+
     def run(*argv):
         harness.run_part(
             'x', lambda quick: ({'n': 3}, {'quick': quick}), _tables, argv=argv
@@ -141,9 +282,9 @@ def test_a_part(tmp_path, capsys):
     assert content['settings'] == {'quick': True, 'n': 3}
     assert content['rows'] == {'quick': True}
     assert 'table of 3' in capsys.readouterr().out
-    with pytest.raises(SystemExit):  # it would take the place of a benchmark
-        run('--quick')
-    assert 'no benchmark' in capsys.readouterr().err
+    run()  # by hand: nothing is written
+    assert 'table of 3' in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ['speed_x.json']
 
 
 def test_doctests():

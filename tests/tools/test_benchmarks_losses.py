@@ -1,6 +1,8 @@
 """The benchmark of the loss stage, its pieces and its growth."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -21,10 +23,8 @@ TINY = dict(layers=2, size=(24, 42), frames=3)
 
 @pytest.fixture
 def no_processes(monkeypatch):
-    """Memory is 8 MiB, and nothing is compiled: that takes processes of its own."""
+    """Memory is 8 MiB: that takes processes of its own."""
     monkeypatch.setattr(harness, 'peak_memory', lambda *args, **kwargs: 8.0)
-    compiled = 'not compiled after 3 s'
-    monkeypatch.setattr(loss_stage, 'compile_row', lambda *args: compiled)
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_loss_stage(tmp_path, no_processes, tiny):
     for row in (first, second):
         for name in (loss_stage.BASELINE, loss_stage.TORCH):
             assert row[name]['time']['median'] > 0 and row[name]['memory'] == 8
-        assert row['ours, Triton'] == 'not measured on a GPU'
+        assert row['ours, Triton'] == 'no GPU here'
         assert sum(row['floor']['bytes'].values()) == pytest.approx(
             row['floor']['seconds']['H100 SXM'] * 3350e9
         )
@@ -131,8 +131,21 @@ def test_loss_stage(tmp_path, no_processes, tiny):
     shown = content['settings']['scenes']['4 tracks, boxes = whole frame']
     assert shown['whole'] and shown['union'] == 1
     text = loss_stage.tables(content)
-    assert 'not measured on a GPU; floor' in text and '1/1 |' in text
-    assert '`torch.compile`: not compiled after 3 s.' in text
+    assert 'no GPU here; floor' in text and '1/1 |' in text
+    assert f', n = {len(first[loss_stage.TORCH]["time"]["runs"])}, 8 MiB | ' in text
+    assert 'torch.compile' not in text
+
+
+def test_the_gain_is_that_of_the_fastest(tmp_path, no_processes, tiny):
+    content = receipt(tmp_path, loss_stage.benchmark)
+    for row in content['rows'].values():
+        for name, seconds, mib in (
+            (loss_stage.BASELINE, 8.0, 1000),
+            (loss_stage.TORCH, 2.0, 100),
+            (loss_stage.FUSED['cpu'], 4.0, 50),
+        ):
+            row[name] = {'time': harness.Timing((seconds,)).as_dict(), 'memory': mib}
+    assert loss_stage.tables(content).count(' | 4 x, 1/10 |') == 2
 
 
 def test_a_baseline_that_does_not_fit_is_left_out(
@@ -148,17 +161,43 @@ def test_a_baseline_that_does_not_fit_is_left_out(
     assert 'not run: needs 0 GiB | ' in loss_stage.tables(content)
 
 
-def test_what_compiling_gave_is_told(tmp_path, no_processes, tiny, monkeypatch):
+def test_what_compiling_gave_is_told(tmp_path, no_processes, monkeypatch):
+    """Not of the quick form: this one is tiny otherwise."""
     timing = harness.Timing((0.25,)).as_dict()
-    row = dict(compile_seconds=12, again_seconds=3, eager=timing, compiled=timing)
-    monkeypatch.setattr(loss_stage, 'compile_row', lambda *args: row)
-    text = loss_stage.tables(receipt(tmp_path, loss_stage.benchmark))
-    assert '250 ms beside 250 ms, after 12 s of compiling and 3 s for the next' in text
+    outcomes = [
+        dict(compile_seconds=12.3, again_seconds=3, eager=timing, compiled=timing),
+        'failed: ValueError: a reason',
+    ]
+    asked = []
+
+    def compile_row(*args):
+        asked.append(args)
+        return outcomes[len(asked) - 1]
+
+    monkeypatch.setattr(loss_stage, 'compile_row', compile_row)
+    scenes_ = {loss_stage.COMMON: dict(TINY, tracks=1, layers=1)}
+    monkeypatch.setattr(loss_stage, 'SCENES', scenes_)
+    scene = loss_stage.COMPILE_SCENE
+    for words in (
+        '250 ms beside 250 ms without; the first step took 12.3 s, that of the next '
+        'clip 3 s.',
+        'failed: ValueError: a reason.',
+    ):
+        content = harness.receipt(tmp_path / 'x.json', *loss_stage.benchmark(False))
+        assert asked[-1] == ('loss_stage', 'try_compile', scene, 120)
+        text = loss_stage.tables(content)
+        height, width = scene['size']
+        where = f'{scene["frames"]} frames of {height} x {width}: '
+        assert f'{where}{words}' in text
+        runs = content['rows'][loss_stage.COMMON][loss_stage.BASELINE]['time']['runs']
+        assert len(runs) >= 3
 
 
 def test_compiling_is_given_up():
     row = loss_stage.compile_row('loss_stage', 'try_compile', dict(TINY), 0.01)
-    assert row == 'not compiled after 0.01 s'
+    assert row == 'stopped 0.01 s after its process began'
+    row = loss_stage.compile_row('loss_stage', 'check_agree', dict(results={}), 100)
+    assert row.startswith('failed: ValueError: not enough values')
 
 
 def test_what_is_told_of_compiling(monkeypatch):
@@ -242,60 +281,99 @@ def test_the_base_lies_on_every_axis():
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """Pages of their own, and parts that write receipts or fail."""
-    pages, receipts = [tmp_path / 'one.md', tmp_path / 'both.md'], tmp_path / 'receipts'
+    pages = {tmp_path / 'both.md': ('one', 'two'), tmp_path / 'third.md': ('three',)}
     for page in pages:
         page.write_text('\n'.join(['before', *run.MARKS, 'after']))
-    shown = [('one_part',), ('one_part', 'other_part')]
-    monkeypatch.setattr(run, 'PAGES', dict(zip(pages, shown, strict=True)))
+    monkeypatch.setattr(run, 'PAGES', pages)
+    monkeypatch.setattr(run, 'PARTS', {name: name for name in ('one', 'two', 'three')})
+    monkeypatch.setattr(run, 'commit', lambda *_: 'abc1234')
     monkeypatch.setattr(harness, 'ROOT', tmp_path)
-    monkeypatch.setattr(run, 'PARTS', {'one_part': 'one', 'other_part': 'other'})
+    monkeypatch.setattr(harness, 'RECEIPTS', tmp_path / 'receipts')
     folder = tmp_path / 'parts'
     folder.mkdir()
     monkeypatch.setattr(run, '__file__', str(folder / 'run.py'))
     monkeypatch.syspath_prepend(str(folder))
-    for part, name in run.PARTS.items():
-        (folder / f'{part}.py').write_text(
-            'import json, sys\n'
+    for name in run.PARTS:
+        (folder / f'{name}.py').write_text(
+            'import json, os, sys\n'
             'from pathlib import Path\n'
-            f'out = Path({str(receipts)!r})\n'
             'def tables(receipt):\n'
             f'    return "{name} has " + receipt["rows"]\n'
             'if __name__ == "__main__":\n'
-            '    if "--out" in sys.argv:\n'
-            '        out = Path(sys.argv[sys.argv.index("--out") + 1])\n'
+            '    out = Path(sys.argv[sys.argv.index("--out") + 1])\n'
             '    out.mkdir(exist_ok=True)\n'
-            f'    sys.exit(1) if (out / "fail").exists() else None\n'
-            '    text = json.dumps({"rows": "a row", "argv": sys.argv[1:]})\n'
+            f'    rows = Path({str(tmp_path / "row")!r}).read_text()\n'
+            f'    sys.exit(1) if rows == "{name} fails" else None\n'
+            f'    commit = os.environ["{harness.COMMIT}"]\n'
+            '    text = json.dumps({"rows": rows, "commit": commit})\n'
             f'    (out / "speed_{name}.json").write_text(text)\n'
         )
-    read = run.tables
-    monkeypatch.setattr(run, 'tables', lambda parts: read(parts, receipts))
-    return pages, receipts
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    (tmp_path / 'row').write_text('a row')
+    yield tmp_path
+    for name in run.PARTS:
+        sys.modules.pop(name, None)
+
+
+def shown(page):
+    begin, end = run.MARKS
+    return page.read_text().split(begin)[1].split(end)[0].strip()
+
+
+def everything(place):
+    """What stands in the pages and in the receipts."""
+    files = [*place.glob('*.md'), *(place / 'receipts').glob('*')]
+    return {path.name: path.read_text() for path in files}
 
 
 def test_all_parts_fill_the_pages(place):
-    pages, receipts = place
     assert run.main([]) == 0
-    begin, end = run.MARKS
-    one, both = (page.read_text().split(begin)[1].split(end)[0] for page in pages)
-    assert one.strip() == 'one has a row'
-    assert both.strip() == 'one has a row\n\nother has a row'
-    content = json.loads((receipts / 'speed_one.json').read_text())
-    assert content['argv'] == []
+    assert shown(place / 'both.md') == 'one has a row\n\ntwo has a row'
+    assert shown(place / 'third.md') == 'three has a row'
+    receipts = sorted((place / 'receipts').iterdir())
+    assert [path.stem for path in receipts] == ['speed_one', 'speed_three', 'speed_two']
+    assert json.loads(receipts[0].read_text())['commit'] == 'abc1234'
 
 
-def test_less_than_all_leaves_the_pages(place, tmp_path, capfd):
-    pages, receipts = place
-    before = [page.read_text() for page in pages]
-    assert run.main(['other_part']) == 0
-    assert [path.name for path in receipts.iterdir()] == ['speed_other.json']
-    out = tmp_path / 'elsewhere'
+def test_a_receipt_changes_with_its_page_alone(place, capfd):
+    before = everything(place)
+    assert run.main(['two']) == 0
+    assert 'both.md needs one too: nothing is written' in capfd.readouterr().out
+    assert everything(place) == before
+    assert run.main([]) == 0
+    (place / 'row').write_text('another')
+    assert run.main(['two']) == 0
+    assert shown(place / 'both.md') == 'one has a row\n\ntwo has another'
+    receipt = json.loads((place / 'receipts' / 'speed_two.json').read_text())
+    assert receipt['rows'] == 'another'
+    assert shown(place / 'third.md') == 'three has a row'
+
+
+def test_a_gpu_has_rows_of_its_own(place):
+    assert run.main([]) == 0
+    cpu = place / 'receipts' / 'speed_one.json'
+    gpu = cpu.with_name('speed_one_cuda.json')
+    gpu.write_text(cpu.read_text().replace('a row', 'a fast row'))
+    assert run.main(['two']) == 0
+    assert shown(place / 'both.md').split('\n\n') == [
+        'one has a row',
+        'one has a fast row',
+        'two has a row',
+    ]
+
+
+def test_a_failure_leaves_everything_as_it_was(place, capfd):
+    assert run.main([]) == 0
+    before = everything(place)
+    for name in run.PARTS:
+        (place / 'row').write_text(f'{name} fails')
+        assert run.main([]) == 1
+        assert f'failed: {name}' in capfd.readouterr().err
+        assert everything(place) == before
+    (place / 'row').write_text('a third')
+    out = place / 'elsewhere'
     assert run.main(['--quick', '--out', str(out)]) == 0
-    content = json.loads((out / 'speed_one.json').read_text())
-    assert content['argv'] == ['--out', str(out), '--quick']
-    (receipts / 'fail').touch()
-    assert run.main([]) == 1
-    assert 'failed: one_part, other_part' in capfd.readouterr().err
+    assert json.loads((out / 'speed_one.json').read_text())['rows'] == 'a third'
     for argv, words in (
         (['--quick'], 'no benchmark'),
         (['nothing'], "no part ['nothing']"),
@@ -303,7 +381,36 @@ def test_less_than_all_leaves_the_pages(place, tmp_path, capfd):
         with pytest.raises(SystemExit):
             run.main(argv)
         assert words in capfd.readouterr().err
-    assert [page.read_text() for page in pages] == before
+    assert everything(place) == before
+
+
+def test_what_a_run_writes_makes_no_commit_dirty(tmp_path):
+    assert run.commit(tmp_path, []) == ''
+
+    def git(*words):
+        who = ['-c', 'user.name=a', '-c', 'user.email=a@b']
+        command = ['git', '-C', str(tmp_path), *who, *words]
+        subprocess.run(command, check=True, capture_output=True)
+
+    page, receipts, code = (
+        tmp_path / 'page.md',
+        tmp_path / 'receipts',
+        tmp_path / 'x.py',
+    )
+    receipts.mkdir()
+    for path in (page, receipts / 'one.json', code):
+        path.write_text('old')
+    git('init')
+    git('add', '.')
+    git('commit', '-m', 'first')
+    clean = run.commit(tmp_path, [receipts, page])
+    assert 7 <= len(clean) <= 12 and 'dirty' not in clean
+    for path in (page, receipts / 'one.json'):
+        path.write_text('new')
+    assert run.commit(tmp_path, [receipts, page]) == clean
+    assert run.commit(tmp_path, [receipts]) == f'{clean}-dirty'
+    code.write_text('new')
+    assert run.commit(tmp_path, [receipts, page]) == f'{clean}-dirty'
 
 
 def test_every_part_is_a_script():

@@ -83,6 +83,7 @@ def test_receipt_and_table(tool, tmp_path, monkeypatch, capsys):
     assert receipt['settings']['size'] == [90, 160]
     assert receipt['settings']['videos'] == 2 and receipt['settings']['frames'] == 3
     assert {'python', 'numpy', 'scipy', 'pycocotools'} == set(receipt['versions'])
+    assert receipt['threads'] == tool.THREADS
     assert receipt['device'].startswith('CPU, ') and 'commit' in receipt
     assert list(receipt['rows']) == rows
     for row, videos in zip(receipt['rows'].values(), (2, 1), strict=True):

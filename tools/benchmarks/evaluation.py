@@ -4,8 +4,9 @@
 
 Both are given the same generated videos (those of ``mots_metric.py``, which has the
 MOTS metric at full size with its memory): run-length encoded tracks with crowds, and
-what a tracker makes of them. Masks are read before; what is timed begins with lists of
-them and ends with the scores. The results have to be the same to 1e-9.
+what a tracker makes of them. Everything is read before, as each of them wants it: what
+is timed begins with lists and ends with the scores. The results have to be the same to
+1e-9.
 """
 
 from __future__ import annotations
@@ -66,29 +67,34 @@ def as_tubes(frames: Sequence[dict], video: int, *, scored: bool) -> list[Tube]:
     return list(found.values())
 
 
-def mmdet_stats(
+def as_files(
     gts: Sequence[Tube], preds: Sequence[Tube], size: tuple[int, int]
-) -> dict[str, float]:
-    """What mmdet's evaluator says, by our names; what does not occur is left out."""
+) -> tuple[dict, list[dict]]:
+    """What mmdet's files of annotations and of results would have, once read."""
     height, width = size
     videos = sorted({tube.video_id for tube in gts})
+    truth = {
+        'categories': [{'id': n, 'name': name} for n, name in enumerate(CATEGORIES, 1)],
+        'videos': [{'id': v, 'height': height, 'width': width} for v in videos],
+        'annotations': [
+            _as_annotation(gt)
+            | {'id': n, 'iscrowd': int(gt.iscrowd), 'areas': _areas(gt)}
+            for n, gt in enumerate(gts, 1)
+        ],
+    }
+    return truth, [_as_annotation(pred) | {'score': pred.score} for pred in preds]
+
+
+def mmdet_stats(truth: dict, results: list[dict]) -> dict[str, float]:
+    """What mmdet's evaluator says, by our names; what does not occur is left out.
+
+    Args:
+        truth, results: Of :func:`as_files`; they stay as they are.
+    """
+    truth = truth | {'annotations': [one.copy() for one in truth['annotations']]}
     with _numpy_float(), redirect_stdout(io.StringIO()):
-        ground_truth = YTVIS(
-            {
-                'categories': [
-                    {'id': n, 'name': name} for n, name in enumerate(CATEGORIES, 1)
-                ],
-                'videos': [{'id': v, 'height': height, 'width': width} for v in videos],
-                'annotations': [
-                    _as_annotation(gt)
-                    | {'id': n, 'iscrowd': int(gt.iscrowd), 'areas': _areas(gt)}
-                    for n, gt in enumerate(gts, 1)
-                ],
-            }
-        )
-        results = ground_truth.loadRes(
-            [_as_annotation(pred) | {'score': pred.score} for pred in preds]
-        )
+        ground_truth = YTVIS(truth)
+        results = ground_truth.loadRes([one.copy() for one in results])
         evaluation = YTVISeval(ground_truth, results, 'segm')
         evaluation.evaluate()
         evaluation.accumulate()
@@ -155,7 +161,7 @@ def benchmark(quick: bool) -> tuple[dict, dict]:
     tube_ap = harness.compare(
         {
             OURS: keep(OURS, evaluate_tube_ap, gts, preds),
-            MMDETS: keep(MMDETS, mmdet_stats, gts, preds, size),
+            MMDETS: keep(MMDETS, mmdet_stats, *as_files(gts, preds, size)),
         },
         repeats=repeats,
         warmup=0,

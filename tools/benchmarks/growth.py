@@ -14,16 +14,15 @@ from typing import Any
 
 import harness
 import numpy as np
-import torch
 from loss_stage import FUSED, TORCH, is_built, variant
 from scenes import make_scene
 
 BASE: dict[str, Any] = dict(tracks=8, frames=5, layers=10, size=(96, 168))
 AXES: dict[str, tuple[str, list]] = {
-    'frames': ('frames', [2, 3, 5, 7, 10]),
-    'tracks': ('tracks', [2, 4, 8, 16, 32]),
-    'pixels': ('size', [(48, 84), (64, 112), (96, 168), (136, 238), (192, 336)]),
-    'layers': ('layers', [1, 2, 5, 10, 20]),
+    'frames': ('frames', [2, 3, 5, 10]),
+    'tracks': ('tracks', [2, 8, 16, 32]),
+    'pixels': ('size', [(48, 84), (64, 112), (96, 168), (192, 336)]),
+    'layers': ('layers', [1, 4, 10, 20]),
 }
 QUICK = dict(tracks=2, frames=2, layers=2, size=(24, 42))
 WHY = {
@@ -83,7 +82,7 @@ def fit(x: Sequence[float], y: Sequence[float]) -> dict[str, float]:
 
 def benchmark(quick: bool) -> tuple[dict, dict]:
     """Settings and rows of the receipt."""
-    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    device = harness.best_device()
     name = FUSED[device] if is_built(FUSED[device]) else TORCH
     base = QUICK if quick else BASE
     rows = {}
@@ -98,8 +97,9 @@ def benchmark(quick: bool) -> tuple[dict, dict]:
         }
         times = harness.compare(
             functions,
-            repeats=2 if quick else 15,
-            seconds=1 if quick else 2,
+            repeats=2 if quick else 10,
+            seconds=1,
+            least=1 if quick else 3,
             device=device,
         )
         for value, scene, timing in zip(values, scenes, times.values(), strict=True):
@@ -169,5 +169,5 @@ if __name__ == '__main__':
         'growth',
         benchmark,
         tables,
-        device='cuda' if torch.cuda.is_available() else 'cpu',
+        device=harness.best_device(),
     )

@@ -7,8 +7,8 @@ the parts it knows, each in a process of its own. A part has
   all of it JSON; ``quick`` takes seconds, for tests;
 - ``tables(receipt: dict) -> str``: Markdown, of the receipt alone;
 - a last line ``harness.run_part('name', benchmark, tables)`` under ``__main__``,
-  which writes ``docs/receipts/speed_name.json`` and prints the tables. Options:
-  ``--quick``, ``--out FOLDER``.
+  which prints the tables. Options: ``--quick``; ``--out FOLDER``, where the receipt
+  goes: ``speed_name.json``, of a GPU ``speed_name_cuda.json``.
 
 Times are seconds, memory is MiB. With a GPU, functions are timed by its events.
 """
@@ -21,6 +21,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import signal
 import statistics
 import subprocess
@@ -37,13 +38,19 @@ import torch
 
 from mmmaskfree.ops.kernels import VARIABLE
 from mmmaskfree.utils.env import checkout_commit
+from mmmaskfree.utils.files import whole_file
 
 ROOT = Path(__file__).resolve().parents[2]
 RECEIPTS = ROOT / 'docs' / 'receipts'
 PACKAGES = ('torch', 'numba', 'triton', 'numpy', 'mmcv', 'mmengine', 'mmdet')
 """Whose versions a receipt has, where they are installed."""
+DEVICES = ('cpu', 'cuda')
+"""In the order in which their tables are shown."""
+COMMIT = 'MMMASKFREE_BENCH_COMMIT'
+"""Variable that tells the parts what ``run.py`` found to be checked out."""
 
 _MIB = 2**20
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -78,11 +85,17 @@ def measure(
     repeats: int = 20,
     warmup: int = 1,
     seconds: float = 10,
+    least: int = 1,
     device: str = 'cpu',
 ) -> Timing:
     """Time one function; see :func:`compare`."""
     return compare(
-        {'': function}, repeats=repeats, warmup=warmup, seconds=seconds, device=device
+        {'': function},
+        repeats=repeats,
+        warmup=warmup,
+        seconds=seconds,
+        least=least,
+        device=device,
     )['']
 
 
@@ -92,6 +105,7 @@ def compare(
     repeats: int = 20,
     warmup: int = 1,
     seconds: float = 10,
+    least: int = 1,
     device: str = 'cpu',
 ) -> dict[str, Timing]:
     """Time several functions in turn, so that a slow spell of the machine hits all.
@@ -101,14 +115,15 @@ def compare(
         repeats: Timed runs of each, at most.
         warmup: Runs of each before them, untimed.
         seconds: No function has another run when its timed ones took so long
-            together. Each has at least one.
+            together and it has had its least.
+        least: Runs that each has, however long they take.
         device: ``cuda`` times with the GPU's events.
 
     Raises:
-        ValueError: ``repeats`` is less than 1.
+        ValueError: ``least`` is less than 1 or more than ``repeats``.
     """
-    if repeats < 1:
-        raise ValueError(f'repeats must be at least 1, got {repeats}')
+    if not 1 <= least <= repeats:
+        raise ValueError(f'1 <= least <= repeats must hold, got {least} and {repeats}')
     for function in functions.values():
         for _ in range(warmup):
             function()
@@ -117,7 +132,7 @@ def compare(
     gc.collect()
     for _ in range(repeats):
         for name, function in functions.items():
-            if sum(runs[name]) < seconds or not runs[name]:
+            if sum(runs[name]) < seconds or len(runs[name]) < least:
                 runs[name].append(clock(function))
     return {name: Timing(tuple(own)) for name, own in runs.items()}
 
@@ -195,7 +210,7 @@ def in_fresh_process(
         RuntimeError: The process failed; its last words are in the message.
         subprocess.TimeoutExpired: It took too long.
     """
-    order = json.dumps([module, function, kwargs or {}])
+    order = json.dumps([os.getpid(), module, function, kwargs or {}])
     inherited = os.environ.get('PYTHONPATH')
     path = os.pathsep.join([str(ROOT), *([inherited] if inherited else [])])
     process = subprocess.Popen(
@@ -213,9 +228,20 @@ def in_fresh_process(
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     if process.returncode:
-        words = (words.strip() or f'status {process.returncode}')[-2000:]
+        words = (words.strip() or f'status {process.returncode}')[-4000:]
         raise RuntimeError(f'{module}.{function}({kwargs or ""}): {words}')
     return json.loads(answer)
+
+
+def reason(error: Exception, most: int = 120) -> str:
+    """Why :func:`in_fresh_process` failed, in one line for a cell of a table.
+
+    >>> reason(RuntimeError('Traceback:\\n  a\\nb.CppError: no g++\\nSet TORCH_LOGS'))
+    'b.CppError: no g++'
+    """
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    named = [line for line in lines if re.match(r'[\w.]+(Error|Exception)\b', line)]
+    return (named or lines)[-1].strip().replace('|', '/')[:most]
 
 
 def peak_here(module: str, function: str, kwargs: dict, device: str) -> float:
@@ -267,39 +293,73 @@ def kernels(name: str) -> Iterator[None]:
 # Receipts and tables
 
 
+def best_device() -> str:
+    """``cuda`` where there is one, else ``cpu``."""
+    return 'cuda' if torch.cuda.is_available() else 'cpu'
+
+
+def receipts(name: str, *folders: Path) -> list[Path]:
+    """The receipts of a part, one of each device, in the order of :data:`DEVICES`.
+
+    Args:
+        name: As in :func:`run_part`.
+        folders: Of the first that has it.
+    """
+    found = (
+        next((path for path in paths if path.exists()), None)
+        for paths in (
+            [folder / receipt_name(name, device) for folder in folders]
+            for device in DEVICES
+        )
+    )
+    return [path for path in found if path]
+
+
+def receipt_name(name: str, device: str = 'cpu') -> str:
+    """Of a file.
+
+    >>> receipt_name('step'), receipt_name('step', 'cuda:0')
+    ('speed_step.json', 'speed_step_cuda.json')
+    """
+    return f'speed_{name}{"_cuda" if device.startswith("cuda") else ""}.json'
+
+
 def receipt(
-    path: Path,
+    path: Path | None,
     settings: dict,
     rows: dict,
     *,
     device: str = 'cpu',
     packages: Sequence[str] = PACKAGES,
+    threads: int | None = None,
 ) -> dict:
-    """Write what was measured, and what it was measured with.
+    """What was measured, and what it was measured with.
 
     Args:
-        path: JSON file; its folder is made.
+        path: JSON file to write; its folder is made. None writes nothing.
         settings: Sizes, seeds and whatever else the rows depend on.
         rows: What was measured.
         device: ``cpu`` or ``cuda``.
         packages: Whose versions are written, where they are installed.
+        threads: Of a process; default: torch's in this one.
 
     Returns:
-        What was written: ``commit``, ``date``, ``device``, ``threads``,
+        As it is read again: ``commit``, ``date``, ``device``, ``threads``,
         ``versions``, ``settings``, ``rows``.
     """
     content = {
-        'commit': checkout_commit(),
+        'commit': os.environ.get(COMMIT) or checkout_commit(),
         'date': date.today().isoformat(),
         'device': device_name(device),
-        'threads': torch.get_num_threads(),
+        'threads': threads or torch.get_num_threads(),
         'versions': {'python': platform.python_version()} | _versions(packages),
         'settings': settings,
         'rows': rows,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, indent=1, allow_nan=False)
-    path.write_text(text + '\n')
+    if path:
+        with whole_file(path) as temporary:
+            temporary.write_text(text + '\n')
     return json.loads(text)
 
 
@@ -390,19 +450,27 @@ def run_part(
     parser.add_argument(
         '--quick', action='store_true', help='small and in seconds: numbers of no use'
     )
-    parser.add_argument('--out', type=Path, help=f'folder; default: {RECEIPTS}')
+    parser.add_argument('--out', type=Path, help='folder of a receipt; default: none')
     args = parser.parse_args(argv)
-    if args.quick and args.out is None:
-        parser.error('--quick is no benchmark: name a folder for it with --out')
     settings, rows = benchmark(args.quick)
-    path = (args.out or RECEIPTS) / f'speed_{name}.json'
+    path = args.out / receipt_name(name, device) if args.out else None
     settings = {'quick': args.quick} | settings
     print(tables(receipt(path, settings, rows, device=device)))
-    print(f'\nthe receipt is {path}')
+    if path:
+        print(f'\nthe receipt is {path}')
 
 
-def _answer(module: str, function: str, kwargs: dict) -> None:
+def _end_with(parent: int) -> None:
+    """Let the kernel end this process with the one that started it (Linux)."""
+    if sys.platform == 'linux':
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it had ended already
+        sys.exit(1)
+
+
+def _answer(parent: int, module: str, function: str, kwargs: dict) -> None:
     """Print the result as JSON, and nothing else on the standard output."""
+    _end_with(parent)
     answer = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)
     result = getattr(importlib.import_module(module), function)(**kwargs)

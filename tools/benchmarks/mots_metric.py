@@ -50,6 +50,8 @@ from mmmaskfree.formats import (
 ROOT = Path(__file__).resolve().parents[2]
 RECEIPT = ROOT / 'docs' / 'receipts' / 'mots_metric.json'
 SIZE = (720, 1280)
+THREADS = 1
+"""Of each process."""
 
 RUNS = {
     'ours, 1 process': dict(call=evaluate_mots, options=dict(workers=1)),
@@ -470,7 +472,10 @@ def measure(name: str, folder: Path, num_videos: int, repeats: int) -> list[dict
     """Each time in a process of its own."""
     command = [sys.executable, __file__, '--one', name, '--data', str(folder)]
     command += ['--videos', str(num_videos)]
-    environment = os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
+    environment = os.environ | {
+        'OMP_NUM_THREADS': str(THREADS),
+        'PYTHONPATH': str(ROOT),
+    }
     found = []
     for _ in range(repeats):
         output = subprocess.run(
@@ -601,7 +606,10 @@ def main() -> None:
     import harness
 
     packages = ('numpy', 'scipy', 'pycocotools')
-    print(format_table(harness.receipt(args.out, settings, rows, packages=packages)))
+    receipt = harness.receipt(
+        args.out, settings, rows, packages=packages, threads=THREADS
+    )
+    print(format_table(receipt))
     print(f'the receipt is {args.out}')
 
 

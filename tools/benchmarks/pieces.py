@@ -151,10 +151,12 @@ def _match_bits(lab: torch.Tensor) -> torch.Tensor:
 
 def benchmark(quick: bool) -> tuple[dict, dict]:
     """Settings and rows of the receipt."""
-    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    device = harness.best_device()
     size, points = (QUICK_SIZE, 500) if quick else (SIZE, POINTS)
     groups = [matching(size, device), lab_conversion(size, device)]
-    options = dict(repeats=2 if quick else 20, seconds=1 if quick else 3, device=device)
+    options = dict(
+        repeats=2 if quick else 20, seconds=1, least=1 if quick else 3, device=device
+    )
     rows: dict[str, Any] = {}
     for functions in groups:
         rows |= _timed(functions, options)
@@ -211,5 +213,5 @@ if __name__ == '__main__':
         'pieces',
         benchmark,
         tables,
-        device='cuda' if torch.cuda.is_available() else 'cpu',
+        device=harness.best_device(),
     )

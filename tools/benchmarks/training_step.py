@@ -1,18 +1,19 @@
 """A training step: without masks, with masks, and with mmdet's own head.
 
-    python tools/benchmarks/training_step.py
+    python tools/benchmarks/training_step.py [--quick] [--out FOLDER]
 
-The network, the clips and the optimiser are the same: what differs is the head. A
-step is what mmengine's ``train_step`` does: preprocessing (with it the colours),
-network, losses, backward, optimiser. The loss is the matching of patches, the
-assignment, the losses and their backward as far as the network's outputs, on fixed
-outputs of that network. Weights are random: the losses cost the same for any weights.
+On the GPU where there is one. The network, the clips and the optimiser are the same:
+what differs is the head. A step is what mmengine's ``train_step`` does: preprocessing
+(with it the colours), network, losses, backward, optimiser. The loss is the matching of
+patches, the assignment, the losses and their backward as far as the network's outputs,
+on fixed outputs of that network. Weights are random: the losses cost the same for any.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,9 @@ from mmmaskfree.testing.clips import MiniConfig, draw_clip
 CONFIGS = harness.ROOT / 'configs'
 MASKFREE, TWIN, MMDET = 'mask-free', 'twin with masks', "mmdet's Mask2FormerVideo"
 KINDS = (MASKFREE, TWIN, MMDET)
+PARTS = ('step', 'loss')
+POINTS = 12544
+"""That losses and assigners of masks sample in a frame, where no config says more."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Case:
         clips: In a batch.
         frames: Of a clip.
         size: (H, W) px.
+        full_size: (H, W) px that its configs train with.
         objects: Probabilities of 1, 2, ... objects in a clip.
         diameter: Range of an object's, shares of the height.
         repeats: Timed steps of each, at most.
@@ -61,10 +66,15 @@ class Case:
     clips: int
     frames: int
     size: tuple[int, int]
+    full_size: tuple[int, int]
     objects: tuple[float, ...]
     diameter: tuple[float, float]
     repeats: int
     network: dict = field(default_factory=dict)
+
+    def scaled(self, points: int) -> int:
+        """As many for each pixel as so many are at full size."""
+        return round(points * math.prod(self.size) / math.prod(self.full_size))
 
 
 _MINI = Case(
@@ -73,18 +83,21 @@ _MINI = Case(
     clips=6,
     frames=3,
     size=(96, 160),
+    full_size=(96, 160),
     objects=MiniConfig.object_counts,
     diameter=MiniConfig.object_diameter,
-    repeats=12,
+    repeats=8,
 )
 _R50 = Case(
     'maskfree_mask2former/maskfree-mask2former_r50_8xb2-6k_youtubevis2019.py',
     'maskfree_mask2former/mask2former_r50_8xb2-6k_youtubevis2019.py',
     clips=1,
     frames=5,
-    # 360 x 640, as it is trained with, takes a CPU most of a minute; network and
-    # losses both cost in proportion to the pixels.
+    # A step at full size takes a CPU most of a minute. The network and the losses of
+    # boxes cost in proportion to the pixels. Those of masks do where the points that
+    # they sample are as many for each pixel as at full size: see `Case.scaled`.
     size=(192, 320),
+    full_size=(360, 640),
     objects=(0, 0, 0, 1),
     diameter=(0.2, 0.5),
     repeats=2,
@@ -118,9 +131,9 @@ def case(name: str, quick: bool) -> Case:
 def model_config(one: Case, kind: str) -> Config:
     """Model and optimiser of one of :data:`KINDS`; no weights are loaded."""
     cfg = Config.fromfile(CONFIGS / (one.maskfree if kind == MASKFREE else one.twin))
+    head = cfg.model.track_head
     if kind == MMDET:
-        head = cfg.model.track_head
-        points = head.supervision.get('num_points', 12544)
+        points = one.scaled(head.supervision.get('num_points', POINTS))
         # All that its own config of this network says of the losses.
         own = Config.fromfile(
             _packaged('mask2former_vis/mask2former_r50_8xb2-8e_youtubevis2019.py')
@@ -133,7 +146,10 @@ def model_config(one: Case, kind: str) -> Config:
         head.train_cfg = own.train_cfg | dict(num_points=points)
     else:
         # After its warm-up: what most steps are like.
-        cfg.model.track_head.supervision.box_warmup_iters = 0
+        head.supervision.box_warmup_iters = 0
+    if kind == TWIN:
+        for sampling in (head.supervision, head.train_cfg.assigner):
+            sampling.num_points = one.scaled(sampling.get('num_points', POINTS))
     cfg.merge_from_dict(dict(model=one.network))
     cfg.model.init_cfg = cfg.model.backbone.init_cfg = None
     return cfg
@@ -251,9 +267,11 @@ def _with_own_frames(sample: TrackDataSample) -> TrackDataSample:
     return own
 
 
-def prepare_step(name: str, kind: str, quick: bool) -> Callable[[], Any]:
+def prepare_step(
+    name: str, kind: str, quick: bool, device: str = 'cpu'
+) -> Callable[[], Any]:
     """Set-up for :func:`harness.peak_memory`: the work is a step."""
-    trainee = Trainee.of(case(name, quick), kind)
+    trainee = Trainee.of(case(name, quick), kind, device)
     trainee.loss_stage()()  # what kernels are compiled now
     # The optimizer's memory is there from the second step on.
     for parameter in trainee.model.parameters():
@@ -266,10 +284,11 @@ def prepare_step(name: str, kind: str, quick: bool) -> Callable[[], Any]:
 
 def benchmark(quick: bool) -> tuple[dict, dict]:
     """Settings, and for each network and kind of head what it costs."""
+    device = harness.best_device()
     settings, rows = {}, {}
     for name in CASES:
         one = case(name, quick)
-        trainees = {kind: Trainee.of(one, kind) for kind in KINDS}
+        trainees = {kind: Trainee.of(one, kind, device) for kind in KINDS}
         tracks = len(
             {
                 (index, object_id)
@@ -278,12 +297,19 @@ def benchmark(quick: bool) -> tuple[dict, dict]:
                 for object_id in frame.gt_instances.instances_ids.tolist()
             }
         )
+        heads = {kind: own.model.track_head for kind, own in trainees.items()}
         settings[name] = dict(
             clips=one.clips,
             frames=one.frames,
             size=list(one.size),
+            full_size=list(one.full_size),
+            points={
+                TWIN: heads[TWIN].supervision.num_points,
+                f'{TWIN}, assigner': heads[TWIN].assigner.num_points,
+                MMDET: heads[MMDET].num_points,
+            },
             tracks=tracks,
-            queries=trainees[MASKFREE].model.track_head.num_queries,
+            queries=heads[MASKFREE].num_queries,
             decoder_outputs=len(trainees[MASKFREE].outputs[0]),
             configs=[one.maskfree, one.twin],
         )
@@ -291,7 +317,13 @@ def benchmark(quick: bool) -> tuple[dict, dict]:
         for kind, trainee in trainees.items():
             work[f'step {kind}'] = trainee.step
             work[f'loss {kind}'] = trainee.loss_stage()
-        times = harness.compare(work, repeats=one.repeats, seconds=60)
+        times = harness.compare(
+            work,
+            repeats=one.repeats,
+            seconds=10,
+            least=min(2, one.repeats),
+            device=device,
+        )
         rows[name] = {
             kind: dict(
                 step=times[f'step {kind}'].as_dict(),
@@ -308,7 +340,8 @@ def benchmark(quick: bool) -> tuple[dict, dict]:
                 harness.peak_memory(
                     'training_step',
                     'prepare_step',
-                    dict(name=name, kind=kind, quick=quick),
+                    dict(name=name, kind=kind, quick=quick, device=device),
+                    device=device,
                 ),
                 1,
             )
@@ -321,10 +354,13 @@ def tables(receipt: dict) -> str:
     for name, rows in receipt['rows'].items():
         own = receipt['settings'][name]
         height, width = own['size']
+        counts = {len(row[part]['runs']) for row in rows.values() for part in PARTS}
+        runs = '..'.join(str(n) for n in sorted({min(counts), max(counts)}))
         parts.append(
             f'{name}: {own["clips"]} x {own["frames"]} frames of {height} x {width}, '
             f'{own["tracks"]} tracks, {own["queries"]} queries, '
-            f'{own["decoder_outputs"]} decoder outputs; {receipt["device"]}'
+            f'{own["decoder_outputs"]} decoder outputs; {receipt["device"]}, '
+            f'{receipt["threads"]} threads; medians (least..most) of {runs} runs'
         )
         base = rows[MASKFREE]['step']['median']
         parts.append(
@@ -343,8 +379,22 @@ def tables(receipt: dict) -> str:
                 ],
             )
         )
+        shown = ', '.join(f'{who} {n}' for who, n in own['points'].items())
+        note = f'Points that are sampled in a frame: {shown}.'
+        if own['size'] != own['full_size']:
+            height, width = own['full_size']
+            note += (
+                f' The configs train with {height} x {width}: points are as many for '
+                'each pixel of these smaller frames as there.'
+            )
+        parts.append(note)
+    parts.append(
+        'The peak is what a step needs beyond the weights and the state of the '
+        'optimizer. The loss leaves out the conversion to Lab, which is a part of the '
+        'preprocessing and so of the step.'
+    )
     return '\n\n'.join(parts)
 
 
 if __name__ == '__main__':
-    harness.run_part('step', benchmark, tables)
+    harness.run_part('step', benchmark, tables, device=harness.best_device())
