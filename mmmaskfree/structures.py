@@ -273,8 +273,13 @@ def number_tracks(data_samples: list) -> None:
     Args:
         data_samples: Each gets ``num_tracks`` in its metainfo and the
             ``gt_instances`` of its frames ``track_index``; see the top of this file.
+            One whose objects have no ids, as validation data, is left as it is.
     """
     for sample in data_samples:
+        if not all(
+            'instances_ids' in sample[t].gt_instances for t in range(len(sample))
+        ):
+            continue
         num_tracks, indices = _found_tracks(sample)  # whatever was noted before
         sample.set_metainfo(dict(num_tracks=num_tracks))
         for t, index in enumerate(indices):
