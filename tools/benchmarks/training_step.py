@@ -148,7 +148,10 @@ def model_config(one: Case, kind: str) -> Config:
         # After its warm-up: what most steps are like.
         head.supervision.box_warmup_iters = 0
     if kind == TWIN:
-        for sampling in (head.supervision, head.train_cfg.assigner):
+        samples = [head.supervision]
+        if head.train_cfg.assigner.type == 'mmmaskfree.MaskSequenceAssigner':
+            samples.append(head.train_cfg.assigner)  # the others need no points
+        for sampling in samples:
             sampling.num_points = one.scaled(sampling.get('num_points', POINTS))
     cfg.merge_from_dict(dict(model=one.network))
     cfg.model.init_cfg = cfg.model.backbone.init_cfg = None
@@ -305,7 +308,11 @@ def benchmark(quick: bool) -> tuple[dict, dict]:
             full_size=list(one.full_size),
             points={
                 TWIN: heads[TWIN].supervision.num_points,
-                f'{TWIN}, assigner': heads[TWIN].assigner.num_points,
+                **(
+                    {f'{TWIN}, assigner': heads[TWIN].assigner.num_points}
+                    if hasattr(heads[TWIN].assigner, 'num_points')
+                    else {}
+                ),
                 MMDET: heads[MMDET].num_points,
             },
             tracks=tracks,
