@@ -21,8 +21,9 @@ pair. E is taken from a + b, not from u and v: threads cannot see each other's, 
 of a partner's own logit an exponential costs as much as of the sum.
 
 What depends on the boxes is read by the kernels: the host does not wait for it. They
-read the offsets and the pairs of frames too, so that they are compiled once, whatever
-those are.
+read the pairs of frames too, and are not compiled anew for other clip lengths. Up to
+16 offsets they have as numbers, in an unrolled loop: more would take long to compile,
+and are read, for half as many instructions again.
 
 Shape legend: ``G`` rows of logits, ``K`` tracks, ``B`` clips, ``T`` frames, ``P``
 pairs of frames, ``W`` words, ``S`` programs that share a frame, ``h, w`` cells.
@@ -32,6 +33,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 import triton
@@ -55,6 +57,23 @@ _PROGRAMS = 4096
 # results of less than 2^-126 be 0.
 _EXPONENT = tl.constexpr(-1 / math.log(2))
 _WORD = tl.constexpr(WORD)
+# Offsets of an agreement whose loop is unrolled, at most; no more than a word has.
+_UNROLLED = 16
+
+
+class Static(NamedTuple):
+    """What the kernels are compiled for: flat, as Triton takes no tuples of tuples.
+
+    Attributes:
+        symmetric: Of each agreement.
+        unrolled: Agreement i has the offsets of number ``unrolled[i]`` to
+            ``unrolled[i + 1]``, or if those are none, what it reads.
+        steps: dy and dx of these offsets in turn.
+    """
+
+    symmetric: tuple[bool, ...]
+    unrolled: tuple[int, ...]
+    steps: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -72,7 +91,7 @@ class Plan:
         ends: (P, 2) int32, both frames of the pairs of all agreements.
         starts: (A + 1, 2) int32, where the pairs and the offsets of each agreement
             begin in those, and where they all end.
-        symmetric: Of each agreement: this is what the kernels are compiled for.
+        static: What the kernels are compiled for.
         num_pairs: P of each agreement.
         reach: How many cells outside of the union box a first end of a pair may
             lie, and any end.
@@ -88,7 +107,7 @@ class Plan:
     steps: Tensor
     ends: Tensor
     starts: Tensor
-    symmetric: tuple[bool, ...]
+    static: Static
     num_pairs: list[int]
     reach: tuple[int, int]
     versions: list[int]
@@ -114,6 +133,7 @@ def make_plan(
         accumulate((len(a.offsets) for a in agreements), initial=0),
         strict=True,
     )
+    unrolled = [a.offsets if len(a.offsets) <= _UNROLLED else [] for a in agreements]
     plan = Plan(
         bits=tuple(agreement.bits.contiguous() for agreement in agreements),
         box_masks=box_masks.contiguous().view(torch.uint8),
@@ -124,7 +144,11 @@ def make_plan(
         steps=table([offset for a in agreements for offset in a.offsets], device),
         ends=table([pair for a in agreements for pair in a.pairs], device),
         starts=table(list(starts), device),
-        symmetric=tuple(a.symmetric for a in agreements),
+        static=Static(
+            symmetric=tuple(a.symmetric for a in agreements),
+            unrolled=(0, *accumulate(map(len, unrolled))),
+            steps=tuple(int(n) for steps in unrolled for step in steps for n in step),
+        ),
         num_pairs=num_pairs,
         reach=(
             max((a.reach for a in agreements if a.symmetric), default=0),
@@ -177,7 +201,7 @@ def forward(logits: Tensor, plan: Plan) -> tuple[list[Tensor], list[Tensor]]:
                 width,
                 plan.reach[0],
                 num_pairs,
-                plan.symmetric,
+                *plan.static,
                 BLOCK=_BLOCK,
                 num_warps=_NUM_WARPS,
             )
@@ -225,7 +249,7 @@ def backward(
             width,
             plan.reach[1],
             num_pairs,
-            plan.symmetric,
+            *plan.static,
             BLOCK=_BLOCK,
             num_warps=_NUM_WARPS,
         )
@@ -263,10 +287,9 @@ def _start(starts, agreement):
 
 @triton.jit
 def _log1p(x):
-    """For x >= 0. What 1 + x rounds off, the quotient puts back."""
+    """For x >= 0, and what 1 + x rounds off is put back."""
     one_more = 1 + x
-    lost = one_more == 1
-    return tl.where(lost, x, tl.log(one_more) * (x / tl.where(lost, 1, one_more - 1)))
+    return tl.log(one_more) + (x - (one_more - 1)) / one_more
 
 
 @triton.jit
@@ -279,14 +302,15 @@ def _terms(
     anchors,
     steps,
     num_offsets,
-    steps + 2 * first_offset,
-    num_offsets,
     at,
     y,
     x,
     inside,
     height,
     width,
+    STEPS: tl.constexpr,
+    START: tl.constexpr,
+    STOP: tl.constexpr,
     SYMMETRIC: tl.constexpr,
     FIRST: tl.constexpr,
     SLOPE: tl.constexpr,
@@ -302,6 +326,7 @@ def _terms(
         anchors: (h, w) of the partners' frame.
         steps: (num_offsets, 2) of the agreement.
         at: The pixels' index in a frame; they lie at y, x, and exist where inside.
+        START, STOP: The agreement's offsets in STEPS, those of ``steps``, or none.
         FIRST: The pixels are first ends of the pairs, not second ones.
         SLOPE: Compute d cost / d a, not the cost.
 
@@ -312,8 +337,9 @@ def _terms(
     anchored = tl.load(own_anchors + at, mask=inside, other=0).to(tl.int32)
     value = tl.full(a.shape, 0, a.dtype)
     weights = tl.full(a.shape, 0, tl.int32)
-    for start in range(0, num_offsets, _WORD):
+    for start in range(0, num_offsets if START == STOP else 1, _WORD):
         words = bits + start // _WORD * (height * width)
+        word = anchored  # of a second end each partner has one
         if FIRST:
             word = tl.load(
                 words + at, mask=inside if SYMMETRIC else anchored != 0, other=0
@@ -322,44 +348,58 @@ def _terms(
         # not overflow: a factor is at most 2, squared at most 4.
         above = tl.full(a.shape, 0, a.dtype)
         below = tl.full(a.shape, 1 if SLOPE else 0, a.dtype)
-        for offset in range(start, min(start + _WORD, num_offsets)):
-            dy, dx = tl.load(steps + 2 * offset), tl.load(steps + 2 * offset + 1)
-            if FIRST:
-                there = at + (dy * width + dx)
-                agree = (word >> (offset - start)) & 1
-            else:
-                there = at - (dy * width + dx)
-                ys, xs = y - dy, x - dx
-                exists = inside & (ys >= 0) & (ys < height) & (xs >= 0) & (xs < width)
-                theirs = tl.load(words + there, mask=exists, other=0)
-                agree = (theirs >> (offset - start)) & 1
-            weight = agree
-            if SYMMETRIC or not FIRST:
-                weight = tl.load(anchors + there, mask=agree != 0, other=0).to(tl.int32)
-                if SYMMETRIC:
-                    weight += agree & anchored
-            weights += weight
-            some = weight != 0
-            # With -inf, v, E and sigmoid(a + b) are 0.
-            b = tl.load(logits + there, mask=some, other=-float('inf'))
-            small = tl.exp2(tl.abs(a + b) * _EXPONENT)
-            if SLOPE:
-                part = tl.where(a + b >= 0, 1, small)
-                if SYMMETRIC:
-                    part = tl.where(weight > 1, part + part, part)
-                above += above * small + part * below
-                below += below * small
-            else:
-                single = tl.exp2(tl.abs(b) * _EXPONENT)
-                cross = tl.minimum(tl.abs(a), tl.abs(b))
-                cross = tl.where(some & (a * b < 0), cross, 0)
-                if SYMMETRIC:  # (1 + v)^2 = 1 + v (2 + v)
-                    cross = tl.where(weight > 1, cross + cross, cross)
-                    single = tl.where(weight > 1, single * (2 + single), single)
-                    small = tl.where(weight > 1, small * (2 + small), small)
-                value += cross
-                above += single + above * single
-                below += small + below * small
+        if START == STOP:
+            for offset in range(start, min(start + _WORD, num_offsets)):
+                value, weights, above, below = _add_pairs(
+                    value,
+                    weights,
+                    above,
+                    below,
+                    tl.load(steps + 2 * offset),
+                    tl.load(steps + 2 * offset + 1),
+                    offset - start,
+                    a,
+                    logits,
+                    words,
+                    word,
+                    anchored,
+                    anchors,
+                    at,
+                    y,
+                    x,
+                    inside,
+                    height,
+                    width,
+                    SYMMETRIC,
+                    FIRST,
+                    SLOPE,
+                )
+        else:
+            for offset in tl.static_range(STOP - START):
+                value, weights, above, below = _add_pairs(
+                    value,
+                    weights,
+                    above,
+                    below,
+                    STEPS[2 * (START + offset)],
+                    STEPS[2 * (START + offset) + 1],
+                    offset,
+                    a,
+                    logits,
+                    words,
+                    word,
+                    anchored,
+                    anchors,
+                    at,
+                    y,
+                    x,
+                    inside,
+                    height,
+                    width,
+                    SYMMETRIC,
+                    FIRST,
+                    SLOPE,
+                )
         if SLOPE:
             value -= above / below
         else:
@@ -367,6 +407,69 @@ def _terms(
             change = _log1p(tl.abs(above - below) / (1 + tl.minimum(above, below)))
             value += tl.where(above < below, -change, change)
     return tl.where(weights != 0, value + own * weights, 0), weights
+
+
+@triton.jit
+def _add_pairs(
+    value,
+    weights,
+    above,
+    below,
+    dy,
+    dx,
+    bit,
+    a,
+    logits,
+    words,
+    word,
+    anchored,
+    anchors,
+    at,
+    y,
+    x,
+    inside,
+    height,
+    width,
+    SYMMETRIC: tl.constexpr,
+    FIRST: tl.constexpr,
+    SLOPE: tl.constexpr,
+):
+    """What :func:`_terms` has summed up, with one more partner of each pixel."""
+    if FIRST:
+        there = at + (dy * width + dx)
+    else:
+        there = at - (dy * width + dx)
+        ys, xs = y - dy, x - dx
+        exists = inside & (ys >= 0) & (ys < height) & (xs >= 0) & (xs < width)
+        word = tl.load(words + there, mask=exists, other=0)
+    weight = (word >> bit) & 1
+    if SYMMETRIC or not FIRST:
+        agree = weight
+        weight = tl.load(anchors + there, mask=agree != 0, other=0).to(tl.int32)
+        if SYMMETRIC:
+            weight += agree & anchored
+    weights += weight
+    some = weight != 0
+    # With -inf, v, E and sigmoid(a + b) are 0.
+    b = tl.load(logits + there, mask=some, other=-float('inf'))
+    small = tl.exp2(tl.abs(a + b) * _EXPONENT)
+    if SLOPE:
+        part = tl.where(a + b >= 0, 1, small)
+        if SYMMETRIC:
+            part = tl.where(weight > 1, part + part, part)
+        above += above * small + part * below
+        below += below * small
+    else:
+        single = tl.exp2(tl.abs(b) * _EXPONENT)
+        cross = tl.where(some & (a * b < 0), tl.minimum(tl.abs(a), tl.abs(b)), 0)
+        if SYMMETRIC:  # (1 + v)^2 = 1 + v (2 + v)
+            cross = tl.where(weight > 1, cross + cross, cross)
+            single = tl.where(weight > 1, single * (2 + single), single)
+            small = tl.where(weight > 1, small * (2 + small), small)
+        value += cross
+        above += single + above * single
+        below += small + below * small
+    return value, weights, above, below
 
 
 @triton.jit(do_not_specialize=['frames', 'height', 'width', 'reach', 'num_pairs'])
@@ -389,6 +492,8 @@ def _sum_kernel(
     reach,
     num_pairs,
     SYMMETRIC: tl.constexpr,
+    UNROLLED: tl.constexpr,
+    STEPS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Grid (G, T, S): sums (G, P, S) float64 and counts (G, P, S) int32."""
@@ -411,7 +516,7 @@ def _sum_kernel(
         last_pair, last_offset = _start(starts, agreement + 1)
         num_offsets = last_offset - first_offset
         map_size = (num_offsets + _WORD - 1) // _WORD * cells
-        clip_bits = bits[agreement] + clip * (last_pair - first_pair) * map_size
+        first_map = clip * (last_pair - first_pair) - first_pair
         for pair in range(first_pair, last_pair):
             if tl.load(ends + pair * 2) == frame:
                 other = tl.load(ends + pair * 2 + 1)
@@ -428,7 +533,7 @@ def _sum_kernel(
                         a,
                         own,
                         row_logits + other * cells,
-                        clip_bits + (pair - first_pair) * map_size,
+                        bits[agreement] + (first_map + pair) * map_size,
                         row_masks + frame * cells
                         if SYMMETRIC[agreement]
                         else row_union,
@@ -443,6 +548,9 @@ def _sum_kernel(
                         inside,
                         height,
                         width,
+                        STEPS,
+                        UNROLLED[agreement],
+                        UNROLLED[agreement + 1],
                         SYMMETRIC[agreement],
                         True,
                         False,
@@ -475,6 +583,8 @@ def _grad_kernel(
     reach,
     num_pairs,
     SYMMETRIC: tl.constexpr,
+    UNROLLED: tl.constexpr,
+    STEPS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Grid (G, T, S): adds to grad (G, T, h, w)."""
@@ -505,7 +615,7 @@ def _grad_kernel(
             last_pair, last_offset = _start(starts, agreement + 1)
             num_offsets = last_offset - first_offset
             map_size = (num_offsets + _WORD - 1) // _WORD * cells
-            clip_bits = bits[agreement] + clip * (last_pair - first_pair) * map_size
+            first_map = clip * (last_pair - first_pair) - first_pair
             for pair in range(first_pair, last_pair):
                 for end in tl.static_range(2):
                     if tl.load(ends + pair * 2 + end) == frame:
@@ -514,7 +624,7 @@ def _grad_kernel(
                             a,
                             own,
                             row_logits + other * cells,
-                            clip_bits + (pair - first_pair) * map_size,
+                            bits[agreement] + (first_map + pair) * map_size,
                             row_masks + frame * cells
                             if SYMMETRIC[agreement]
                             else row_union,
@@ -529,6 +639,9 @@ def _grad_kernel(
                             inside,
                             height,
                             width,
+                            STEPS,
+                            UNROLLED[agreement],
+                            UNROLLED[agreement + 1],
                             SYMMETRIC[agreement],
                             end == 0,
                             True,

@@ -75,6 +75,7 @@ def match_bits(
             PATCH=patch_size,
             TOPK=topk,
             SLOTS=slots,
+            WORD=WORD,
             BLOCK=_BLOCK,
             num_warps=_NUM_WARPS,
         )
@@ -98,6 +99,7 @@ def _match_kernel(
     PATCH: tl.constexpr,
     TOPK: tl.constexpr,
     SLOTS: tl.constexpr,
+    WORD: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Words of BLOCK pixels of a pair; a tensor's last axis is these pixels."""
@@ -110,7 +112,7 @@ def _match_kernel(
     valid_a, valid_b = valid, valid
     if valid is not None:
         valid_a, valid_b = valid + first * area, valid + second * area
-    num_words = (num_offsets + 31) // 32
+    num_words = (num_offsets + WORD - 1) // WORD
     bits += tl.program_id(1).to(tl.int64) * num_words * area + cell
     # As a tensor, or the limit of float64 distances would be a float32.
     limit = tl.full([BLOCK], LIMIT, lab.dtype.element_ty)
@@ -118,7 +120,7 @@ def _match_kernel(
     if SLOTS == 0:
         for word in range(num_words):
             found = tl.zeros([BLOCK], tl.int32)
-            for index in range(32 * word, min(32 * word + 32, num_offsets)):
+            for index in range(WORD * word, min(WORD * (word + 1), num_offsets)):
                 distance = _distance(
                     lab_a,
                     lab_b,
@@ -133,7 +135,7 @@ def _match_kernel(
                     BLOCK,
                 )
                 alike = (distance <= limit) & (distance < float('inf'))
-                found |= alike.to(tl.int32) << (index % 32)
+                found |= alike.to(tl.int32) << (index % WORD)
             tl.store(bits + word * area, found, mask=cell < area)
     else:
         # (SLOTS, BLOCK): the TOPK nearest so far, in no order, and which they are.
@@ -165,8 +167,8 @@ def _match_kernel(
             chosen = tl.where(enters, index, chosen)
         matched = (nearest <= limit[None]) & (chosen < num_offsets)
         for word in range(num_words):
-            here = matched & (chosen // 32 == word)
-            found = tl.sum(tl.where(here, 1 << (chosen % 32), 0), axis=0)
+            here = matched & (chosen // WORD == word)
+            found = tl.sum(tl.where(here, 1 << (chosen % WORD), 0), axis=0)
             tl.store(bits + word * area, found, mask=cell < area)
 
 

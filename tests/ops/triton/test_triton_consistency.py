@@ -5,14 +5,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmmaskfree.ops import clip_terms, kernels
+from mmmaskfree.ops import clip_losses, clip_terms, kernels
 from mmmaskfree.ops import consistency as reference
 from mmmaskfree.ops.agreement import Agreement, spatial_agreement, temporal_agreement
 from mmmaskfree.ops.bits import pack_bits
 from mmmaskfree.ops.offsets import candidate_offsets, frame_pairs, neighbor_offsets
 from mmmaskfree.ops.triton import consistency
+from mmmaskfree.ops.triton.tables import table
 
 # A logit of 0 times the -inf of a partner that does not count: NumPy tells of it.
 pytestmark = pytest.mark.filterwarnings('ignore:invalid value:RuntimeWarning')
@@ -122,12 +124,13 @@ def test_sums_and_gradients(scene, device, monkeypatch):
     )
 
 
-@pytest.mark.parametrize(('block', 'parts'), [(32, 3), (64, 1)])
-def test_several_blocks_and_programs(block, parts, device, monkeypatch):
+@pytest.mark.parametrize(('block', 'parts', 'unrolled'), [(32, 3, 16), (64, 1, 4)])
+def test_several_blocks_and_programs(block, parts, unrolled, device, monkeypatch):
     """One frame, which has neighbours and no pair of frames; masks with holes."""
     monkeypatch.setattr(consistency, '_BLOCK', block)
     monkeypatch.setattr(consistency, '_PARTS', parts)
     monkeypatch.setattr(consistency, '_PROGRAMS', 1)
+    monkeypatch.setattr(consistency, '_UNROLLED', unrolled)
     torch.manual_seed(1)
     size = (13, 19)
     _, weights, _ = assert_as_reference(
@@ -147,7 +150,7 @@ def test_more_offsets_than_bits_of_a_word(device, monkeypatch):
     torch.manual_seed(2)
     size = (9, 10)
     many = candidate_offsets(3.5, 1)
-    assert 32 < len(many) < 64
+    assert 32 < len(many) < 64 and len(many) > consistency._UNROLLED
     assert_as_reference(
         monkeypatch,
         torch.randn(1, 2, *size, device=device).double() * 0.1,
@@ -202,6 +205,44 @@ def test_float32_sums_do_not_cancel(device):
     )
     for sums in consistency.forward(logits, plan)[0]:
         assert torch.equal(sums, torch.zeros_like(sums))
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+@pytest.mark.parametrize('logit', [-8.5, -14, 17])
+def test_small_terms_are_not_lost(logit, dtype, device):
+    """exp(-17) is less than what float32 rounds off beside 1."""
+    size = (5, 7)
+    plan = consistency.make_plan(
+        masks_of([(0, 0, 6, 5)], 2, size, device),
+        both(2, 'sequential', size=size, device=device),
+        torch.zeros(1, dtype=torch.long, device=device),
+        torch.zeros(1, dtype=torch.long, device=device),
+    )
+    logits = torch.full((1, 2, *size), logit, dtype=dtype, device=device)
+    u = math.exp(-abs(logit))
+    term = 2 * math.log1p(u) - math.log1p(u * u)
+    eps = torch.finfo(dtype).eps
+    for total, weight in zip(*consistency.forward(logits, plan), strict=True):
+        assert weight.sum() > 0
+        torch.testing.assert_close(total, weight * term, rtol=16 * eps, atol=0)
+
+
+def test_products_of_a_whole_word(device):
+    """All E are 1 beside logits whose own exponentials are lost: 1 / 2^64 is not 0."""
+    size = (1, 2)
+    agree = torch.zeros(1, 1, 32, *size, dtype=torch.bool)
+    agree[..., 0] = True
+    index = torch.zeros(1, dtype=torch.long, device=device)
+    plan = consistency.make_plan(
+        torch.ones(1, 1, *size, dtype=torch.bool, device=device),
+        [Agreement([(0, 1)] * 32, [(0, 0)], pack_bits(agree).to(device), True)],
+        index,
+        index,
+    )
+    logits = torch.tensor([100.0, -100.0], device=device).view(1, 1, *size)
+    (total,), (weight,) = consistency.forward(logits, plan)
+    assert weight.item() == 64
+    assert total.item() == pytest.approx(64 * (100 - math.log(2)), rel=1e-6)
 
 
 def test_nan_goes_where_it_counts(device, monkeypatch):
@@ -294,6 +335,47 @@ def test_gradients_of_views(device, monkeypatch):
     torch.testing.assert_close(ours, gradient(), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize('name', ['box_masks', 'bits', 'track_index', 'clip_index'])
+def test_what_the_gradient_needs_may_not_change(name, device):
+    size = (6, 8)
+    index = torch.zeros(1, dtype=torch.long, device=device)
+    inputs = dict(
+        box_masks=masks_of([(2, 1, 5, 5)], 2, size, device),
+        track_index=index,
+        clip_index=index.clone(),
+    )
+    agreements = both(2, 'cyclic', size=size, device=device)
+    logits = torch.randn(1, 2, *size, device=device, requires_grad=True)
+    terms = clip_terms(logits, agreements=agreements, **inputs)
+    total = sum(value.sum() for value in terms.sums)
+    torch.autograd.grad(total, logits, retain_graph=True)
+    (agreements[1].bits if name == 'bits' else inputs[name]).zero_()
+    with pytest.raises(RuntimeError, match='modified by an inplace operation'):
+        torch.autograd.grad(total, logits)
+
+
+def test_inference_mode(device):
+    """Whose tensors do not count their changes."""
+    size = (6, 8)
+    with torch.inference_mode():
+        index = torch.zeros(1, dtype=torch.long, device=device)
+        masks = masks_of([(2, 1, 5, 5)], 2, size, device)
+        agreements = both(2, 'cyclic', size=size, device=device)
+        arguments = (masks, agreements, index, index)
+        logits = torch.randn(1, 2, *size, device=device)
+        sums, _ = consistency.forward(logits, consistency.make_plan(*arguments))
+    assert all(total.isfinite().all() for total in sums)
+
+
+def test_fake_tables_do_not_stay(device):
+    rows, where = [(12, 34)], torch.device(device)
+    with FakeTensorMode():
+        assert type(table(rows, where)) is FakeTensor
+    assert type(table(rows, where)) is torch.Tensor
+    assert table(rows, where) is table(rows, where)
+    assert table(rows, where).tolist() == [[12, 34]]
+
+
 class NoWaiting(TorchDispatchMode):
     """Refuses operations whose result, or its shape, the host has to know."""
 
@@ -350,3 +432,27 @@ def test_golden(golden, device, monkeypatch):
     consistency.backward(logits[-1:], plan, scales, grad)
     expected = golden['grad_pairwise'][-1] + 2 * golden['grad_temporal'][-1]
     np.testing.assert_allclose(grad[0].cpu(), expected, rtol=1e-6, atol=1e-9)
+
+
+def test_all_losses_in_one_backward(device, monkeypatch):
+    """Maxima and agreements of a small clip, from its colours to the gradient."""
+    torch.manual_seed(6)
+    size = (9, 11)
+    masks = masks_of([(2, 1, 8, 7), (0, 3, 6, 9)], 2, size, device)
+    lab = torch.rand(1, 2, 3, *size, device=device).double()
+    logits = torch.randn(2, 2, *size, device=device).double().requires_grad_()
+
+    def losses_and_gradient():
+        losses = clip_losses(
+            logits, masks, lab, color_threshold=0.5, match_threshold=0.5
+        )
+        (grad,) = torch.autograd.grad(sum(losses.values()), logits)
+        return losses, grad
+
+    losses, grad = losses_and_gradient()
+    monkeypatch.setenv(kernels.VARIABLE, 'torch')
+    expected, expected_grad = losses_and_gradient()
+    assert set(losses) == {'projection', 'pairwise', 'temporal'}
+    assert all(loss > 0 for loss in expected.values())
+    torch.testing.assert_close(losses, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(grad, expected_grad, rtol=1e-12, atol=1e-12)
