@@ -456,12 +456,22 @@ def test_tables_of_speed_are_those_of_their_receipts():
         assert text.count(begin) == text.count(end) == 1
         tables = text.split(begin)[1].split(end)[0].strip()
         if tables == 'not run yet':
-            assert not any(bench.receipt_path(part).exists() for part in parts)
+            assert not any(bench.receipts(part) for part in parts)
             continue
         assert tables == bench.tables(parts).strip()
         for part in parts:
-            receipt = json.loads(bench.receipt_path(part).read_text())
-            assert not receipt['settings']['quick']
+            assert bench.receipts(part)
+            for path in bench.receipts(part):
+                assert not json.loads(path.read_text())['settings']['quick']
+
+
+def test_the_trace_is_that_of_its_receipt(mmdet_scope):
+    trace = load_script('benchmarks/trace_step')
+    begin, end = trace.MARKS
+    text = trace.PAGE.read_text()
+    assert text.count(begin) == text.count(end) == 1
+    table = text.split(begin)[1].split(end)[0].strip()
+    assert table == (trace.page_tables() or 'not run yet')
 
 
 def test_what_was_measured_for_rois_is_in_its_receipt():
