@@ -98,7 +98,7 @@ def test_strides_of_any_kind(device):
 
 
 def test_projection_loss_and_gradient(golden, device):
-    masks = torch.from_numpy(golden['box_masks']).to(device)
+    masks = torch.from_numpy(golden['box_masks']).to(device).bool()
     logits = torch.from_numpy(golden['logits']).to(device).double().requires_grad_()
     loss = projection_dice(logits, masks).mean()
     assert loss.item() == pytest.approx(float(golden['projection']), rel=1e-9)
