@@ -74,7 +74,7 @@ def clip_losses(
         >>> {name: round(loss.item(), 4) for name, loss in losses.items()}
         {'projection': 0.4, 'pairwise': 0.6931, 'temporal': 1.3863}
     """
-    _check_shapes(logits, box_masks, lab, valid, clip_index, layer_index)
+    _check_shapes(logits, box_masks, lab, clip_index, layer_index)
     if normalize not in NORMALIZE:
         raise ValueError(f'normalize must be one of {NORMALIZE}, got {normalize!r}')
     rows = len(logits)
@@ -216,7 +216,6 @@ def _check_shapes(
     logits: Tensor,
     box_masks: Tensor,
     lab: Tensor,
-    valid: Tensor | None,
     clip_index: Tensor | None,
     layer_index: Tensor | None,
 ) -> None:
@@ -236,8 +235,6 @@ def _check_shapes(
         *logits.shape[2:],
     ):
         fail('lab', lab, '(B, T, 3, h, w)')
-    if valid is not None and valid.shape != (*lab.shape[:2], *lab.shape[3:]):
-        fail('valid', valid, '(B, T, h, w)')
     for name, index in (('clip_index', clip_index), ('layer_index', layer_index)):
         if index is not None and index.shape != logits.shape[:1]:
             fail(name, index, '(G,)')

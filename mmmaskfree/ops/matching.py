@@ -152,6 +152,8 @@ def match_bits(
 ) -> Tensor:
     """:func:`clip_matches` in plain torch.
 
+    A patch distance that is not a number is that of no candidate.
+
     Args:
         limit: Largest distance of a match: squared for ``l2``, the negative
             correlation for ``ncc``.

@@ -11,7 +11,6 @@ agree in it: ``scenes.py``.
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import time
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from mmmaskfree.ops import (
     sum_of_means,
     temporal_agreement,
 )
+from mmmaskfree.ops.kernels import kernels_for
 
 SCENES: dict[str, dict[str, Any]] = {
     '4 tracks': dict(tracks=4),
@@ -47,7 +47,6 @@ QUICK_SCENES = ('4 tracks', '4 tracks, boxes = whole frame')
 BASELINE, TORCH = "released code's manner", 'ours, torch'
 FUSED = {'cpu': 'ours, numba', 'cuda': 'ours, Triton'}
 KERNELS = {TORCH: 'torch', FUSED['cpu']: 'numba', FUSED['cuda']: 'triton'}
-ROOMS = ('affinity', 'matching', 'projection', 'consistency')
 LOGADDEXP = f'{BASELINE}, torch.logaddexp'
 COMMON = '4 tracks'
 """The scene that is described, and has :data:`LOGADDEXP`."""
@@ -118,14 +117,12 @@ def variant(name: str, scene: Scene) -> Callable[[], dict[str, Tensor]]:
 
 
 def is_built(name: str) -> bool:
-    """Whether all kernels of a variant are in the tree."""
-    package = KERNELS[name]
-    if package == 'torch':
+    """Whether the kernels of a variant are those that a user would be given here."""
+    device = next((device for device, fused in FUSED.items() if fused == name), None)
+    if device is None:  # plain torch, which is everywhere
         return True
-    folder = harness.ROOT / 'mmmaskfree' / 'ops' / package
-    return all((folder / f'{room}.py').exists() for room in ROOMS) and bool(
-        importlib.util.find_spec(package)
-    )
+    with harness.kernels('auto'):
+        return kernels_for(device) == KERNELS[name]
 
 
 def set_up(name: str, device: str, **scene: Any) -> Callable[[], Any]:

@@ -17,19 +17,9 @@ from .threads import in_threads
 def affinity_bits(
     lab: Tensor, valid: Tensor | None, *, offsets: list[Offset], limit: float
 ) -> Tensor:
-    """Which neighbours are no further than ``limit`` in colour.
+    """:func:`mmmaskfree.ops.affinity.affinity_bits`, bit for bit.
 
-    Bit for bit what :func:`mmmaskfree.ops.affinity.affinity_bits` finds, the order
-    of the sums being the same.
-
-    Args:
-        lab: (B, T, 3, h, w) float32 or float64.
-        valid: Optional (B, T, h, w) bool.
-        offsets: C <= 32.
-        limit: Largest Euclidean distance of two colours.
-
-    Returns:
-        (B, T, 1, h, w) int32.
+    The order of the sums is the same.
     """
     if valid is None:
         valid = torch.ones_like(lab[:, :, 0], dtype=torch.bool)

@@ -102,14 +102,7 @@ def make_plan(
     track_index: Tensor,
     clip_index: Tensor,
 ) -> Plan:
-    """What :func:`forward` and :func:`backward` need to know beside the logits.
-
-    Args:
-        box_masks: (K, T, h, w) bool.
-        agreements: Spatial ones are anchored at the pixels of the track's box in
-            that frame, temporal ones at the union of its boxes over the frames.
-        track_index: (G,) long, the track that a row predicts.
-        clip_index: (K,) long, the clip that a track lies in.
+    """See :func:`mmmaskfree.ops.consistency.make_plan`.
 
     Raises:
         IndexError: There is no such track, clip or frame.
@@ -167,16 +160,9 @@ def make_plan(
 
 
 def forward(logits: Tensor, plan: Plan) -> tuple[list[Tensor], list[Tensor]]:
-    """Sums of the agreement term, with the weights that they are divided by.
+    """See :func:`mmmaskfree.ops.consistency.forward`.
 
-    Args:
-        logits: (G, T, h, w) float32 or float64.
-        plan: From :func:`make_plan`.
-
-    Returns:
-        For each agreement the sums (G, P), and the weights (G, P), the number of
-        pairs in each sum. All are float64. A NaN among the logits of a crop makes
-        a sum NaN.
+    A NaN among the logits of a crop makes a sum NaN.
 
     Raises:
         ValueError: The plan is one for logits of another shape.
@@ -196,13 +182,7 @@ def forward(logits: Tensor, plan: Plan) -> tuple[list[Tensor], list[Tensor]]:
 def backward(
     logits: Tensor, plan: Plan, grad_sums: Sequence[Tensor], grad: Tensor
 ) -> None:
-    """Add the gradient of the sums to ``grad``.
-
-    Args:
-        logits: (G, T, h, w).
-        plan: From :func:`make_plan`.
-        grad_sums: For each agreement (G, P), gradients of the sums.
-        grad: (G, T, h, w), written into.
+    """See :func:`mmmaskfree.ops.consistency.backward`.
 
     Raises:
         ValueError: The plan is one for logits or a gradient of another shape.

@@ -37,26 +37,10 @@ def match_bits(
     limit: float,
     metric: str,
 ) -> Tensor:
-    """Matches between frames of clips, as bits.
+    """:func:`mmmaskfree.ops.matching.match_bits`, bit for bit.
 
-    Bit for bit what :func:`mmmaskfree.ops.matching.match_bits` finds in finite
-    colours, but where ``ncc`` hangs on the last bit of a square root, which torch
-    may have wrong. A patch that holds a NaN is no candidate.
-
-    Args:
-        lab: (B, T, 3, h, w) CIE Lab, float32 or float64.
-        valid: Optional (B, T, h, w) bool.
-        pairs: P pairs (first, second) of frames.
-        offsets: C offsets (dy, dx).
-        patch_size: N, odd.
-        topk: K >= 1.
-        limit: Largest distance of a match: squared for ``l2``, the negative
-            correlation for ``ncc``.
-        metric: ``l2``, ``l1`` or ``ncc``.
-
-    Returns:
-        (B, P, W, h, w) int32: bit c % 32 of word c // 32 says that a pixel p of a
-        pair's first frame agrees with ``p + offset c`` of its second.
+    But where ``ncc`` hangs on the last bit of a square root, which torch may have
+    wrong.
     """
     height, width = lab.shape[-2:]
     if valid is None:

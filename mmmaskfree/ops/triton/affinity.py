@@ -14,17 +14,7 @@ from .matching import match_bits
 def affinity_bits(
     lab: Tensor, valid: Tensor | None, *, offsets: list[Offset], limit: float
 ) -> Tensor:
-    """:func:`mmmaskfree.ops.affinity.affinity_bits`: matches of a frame with itself.
-
-    Args:
-        lab: (B, T, 3, h, w) float32 or float64.
-        valid: Optional (B, T, h, w) bool.
-        offsets: C <= 32.
-        limit: Largest Euclidean distance of two colours.
-
-    Returns:
-        (B, T, 1, h, w) int32.
-    """
+    """:func:`mmmaskfree.ops.affinity.affinity_bits`: matches of a frame with itself."""
     return match_bits(
         lab,
         valid,

@@ -280,9 +280,21 @@ def _region(extents, track, height, width, reach):
 
 
 @triton.jit
-def _start(starts, agreement):
-    """Number of an agreement's first pair of frames and of its first offset."""
-    return tl.load(starts + 2 * agreement), tl.load(starts + 2 * agreement + 1)
+def _lists(starts, agreement, clip, cells):
+    """What an agreement's pairs, offsets and maps of bits begin with and end at.
+
+    Returns:
+        The number of the first pair of frames and of the one after the last; of the
+        first offset, and how many there are; the size of a pair's bits, and what the
+        number of a pair lacks to that of its map among the agreement's, of this clip.
+    """
+    first_pair = tl.load(starts + 2 * agreement)
+    last_pair = tl.load(starts + 2 * agreement + 2)
+    first_offset = tl.load(starts + 2 * agreement + 1)
+    num_offsets = tl.load(starts + 2 * agreement + 3) - first_offset
+    map_size = (num_offsets + _WORD - 1) // _WORD * cells
+    shift = clip * (last_pair - first_pair) - first_pair
+    return first_pair, last_pair, first_offset, num_offsets, map_size, shift
 
 
 @triton.jit
@@ -512,11 +524,9 @@ def _sum_kernel(
         left, top, wide, area = _region(
             extents, track, height, width, reach if SYMMETRIC[agreement] else 0
         )
-        first_pair, first_offset = _start(starts, agreement)
-        last_pair, last_offset = _start(starts, agreement + 1)
-        num_offsets = last_offset - first_offset
-        map_size = (num_offsets + _WORD - 1) // _WORD * cells
-        first_map = clip * (last_pair - first_pair) - first_pair
+        first_pair, last_pair, first_offset, num_offsets, map_size, shift = _lists(
+            starts, agreement, clip, cells
+        )
         for pair in range(first_pair, last_pair):
             if tl.load(ends + pair * 2) == frame:
                 other = tl.load(ends + pair * 2 + 1)
@@ -533,7 +543,7 @@ def _sum_kernel(
                         a,
                         own,
                         row_logits + other * cells,
-                        bits[agreement] + (first_map + pair) * map_size,
+                        bits[agreement] + (shift + pair) * map_size,
                         row_masks + frame * cells
                         if SYMMETRIC[agreement]
                         else row_union,
@@ -611,11 +621,9 @@ def _grad_kernel(
         own = tl.where(a >= 0, 1, small) / (1 + small)
         slope = tl.full(a.shape, 0, a.dtype)
         for agreement in tl.static_range(len(SYMMETRIC)):
-            first_pair, first_offset = _start(starts, agreement)
-            last_pair, last_offset = _start(starts, agreement + 1)
-            num_offsets = last_offset - first_offset
-            map_size = (num_offsets + _WORD - 1) // _WORD * cells
-            first_map = clip * (last_pair - first_pair) - first_pair
+            first_pair, last_pair, first_offset, num_offsets, map_size, shift = _lists(
+                starts, agreement, clip, cells
+            )
             for pair in range(first_pair, last_pair):
                 for end in tl.static_range(2):
                     if tl.load(ends + pair * 2 + end) == frame:
@@ -624,7 +632,7 @@ def _grad_kernel(
                             a,
                             own,
                             row_logits + other * cells,
-                            bits[agreement] + (first_map + pair) * map_size,
+                            bits[agreement] + (shift + pair) * map_size,
                             row_masks + frame * cells
                             if SYMMETRIC[agreement]
                             else row_union,

@@ -32,24 +32,7 @@ def match_bits(
     limit: float,
     metric: str,
 ) -> Tensor:
-    """:func:`mmmaskfree.ops.matching.match_bits` in one pass over both frames.
-
-    A distance that is not a number is that of no candidate.
-
-    Args:
-        lab: (B, T, 3, h, w) CIE Lab, float32 or float64.
-        valid: Optional (B, T, h, w) bool.
-        pairs: P pairs (first, second) of frames.
-        offsets: C offsets (dy, dx).
-        patch_size: N, odd.
-        topk: K >= 1.
-        limit: Largest distance of a match: squared for ``l2``, the negative
-            correlation for ``ncc``.
-        metric: ``l2``, ``l1`` or ``ncc``.
-
-    Returns:
-        (B, P, W, h, w) int32.
-    """
+    """:func:`mmmaskfree.ops.matching.match_bits` in one pass over both frames."""
     clips, frames, _, height, width = lab.shape
     words = triton.cdiv(len(offsets), WORD)
     bits = lab.new_empty((clips, len(pairs), words, height, width), dtype=torch.int32)
