@@ -15,7 +15,7 @@ help:
 	@echo 'make demo-mots   the same with tracks, scored as BDD100K scores them'
 	@echo 'make test    lint, type check, the whole test suite'
 	@echo 'make table   the table of the README: six rows, three seeds each (hours)'
-	@echo 'make bench   the tables of speed of the README (16 minutes on 2 idle cores)'
+	@echo 'make bench   the tables of speed of the README (9 minutes on 2 idle cores)'
 	@echo 'make setup   only the environment; source .venv/bin/activate enters it'
 	@echo 'make lint    ruff and mypy; make format mends the layout'
 	@echo 'make clean   remove .venv and caches; work_dirs/ and data/ stay'

@@ -51,6 +51,7 @@ COMMIT = 'MMMASKFREE_BENCH_COMMIT'
 
 _MIB = 2**20
 _PR_SET_PDEATHSIG = 1
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 @dataclass(frozen=True)
@@ -159,34 +160,52 @@ def _clock_of_gpu(function: Callable[[], Any]) -> float:
 # Memory
 
 
+def keep_memory() -> None:
+    """Let this process keep what it frees, for its next tensors (glibc).
+
+    Else a large tensor is new pages each time, which the kernel has to clear. That can
+    take longer than the work itself, most where most is needed, and says more of the
+    machine than of the work.
+
+    Raises:
+        RuntimeError: The C library has no such setting, or refuses.
+    """
+    libc = ctypes.CDLL(None)
+    settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1}
+    if not hasattr(libc, 'mallopt') or not all(
+        libc.mallopt(name, value) for name, value in settings.items()
+    ):
+        raise RuntimeError('memory is kept with the mallopt of glibc')
+
+
 def peak_memory(
     module: str,
     function: str,
-    kwargs: dict | None = None,
+    orders: Sequence[dict],
     *,
     device: str = 'cpu',
     environment: dict[str, str] | None = None,
-) -> float:
-    """How much memory a piece of work needs, in MiB, found in a fresh process.
+) -> list[float]:
+    """How much memory each of some works needs, in MiB, found in a fresh process.
 
     Args:
         module: Importable, perhaps a script of this folder.
-        function: Of the module. ``function(**kwargs)`` is the set-up, and returns the
+        function: Of the module. ``function(**order)`` is a set-up, and returns the
             work: a callable without arguments. What the set-up compiles, loads and
-            holds does not count.
-        kwargs: JSON.
+            holds does not count, nor does what the works before it have left.
+        orders: JSON, one for each work.
         device: On ``cuda`` what torch's allocator gave out counts, else the resident
             memory of the process.
         environment: Variables beside those of this process.
 
     Returns:
-        The peak during the work less what was there before.
+        For each the peak during the work less what was there before.
 
     Raises:
         RuntimeError: The process failed; its last words are in the message.
     """
-    order = dict(module=module, function=function, kwargs=kwargs or {}, device=device)
-    return in_fresh_process('harness', 'peak_here', order, environment=environment)
+    kwargs = dict(module=module, function=function, orders=list(orders), device=device)
+    return in_fresh_process('harness', 'peaks_here', kwargs, environment=environment)
 
 
 def in_fresh_process(
@@ -244,9 +263,15 @@ def reason(error: Exception, most: int = 120) -> str:
     return (named or lines)[-1].strip().replace('|', '/')[:most]
 
 
-def peak_here(module: str, function: str, kwargs: dict, device: str) -> float:
+def peaks_here(
+    module: str, function: str, orders: Sequence[dict], device: str
+) -> list[float]:
     """:func:`peak_memory`, in this process."""
-    work = getattr(importlib.import_module(module), function)(**kwargs)
+    set_up = getattr(importlib.import_module(module), function)
+    return [_peak_of(set_up(**order), device) for order in orders]
+
+
+def _peak_of(work: Callable[[], Any], device: str) -> float:
     gc.collect()
     if device.startswith('cuda'):
         torch.cuda.synchronize()
@@ -257,7 +282,7 @@ def peak_here(module: str, function: str, kwargs: dict, device: str) -> float:
         return (torch.cuda.max_memory_allocated() - before) / _MIB
     if sys.platform != 'linux':
         raise RuntimeError('the peak of resident memory is read as Linux shows it')
-    # What the set-up freed would be used again without being seen.
+    # What was freed before would be used again without being seen.
     ctypes.CDLL(None).malloc_trim(0)
     Path('/proc/self/clear_refs').write_text('5')  # the peak starts anew
     before = _status('VmRSS')

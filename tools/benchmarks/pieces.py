@@ -5,7 +5,6 @@ python tools/benchmarks/pieces.py [--quick] [--out FOLDER]
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import harness
 import numpy as np
 import torch
-from loss_stage import FUSED, compile_row, is_built
+from loss_stage import FUSED, is_built
 from mmengine.structures import InstanceData
 from scenes import draw_lab, draw_rgb, make_scene
 from skimage.color import rgb2lab
@@ -30,7 +29,6 @@ SIZE, QUICK_SIZE = (96, 168), (24, 42)
 FRAMES, TRACKS, CLASSES = 5, 10, 40
 QUERIES = (100, 200)
 POINTS = 20000
-COMPILE_SECONDS = 60
 
 
 def with_kernels(name: str, function: Callable[[], Any]) -> Callable[[], Any]:
@@ -115,40 +113,6 @@ def assignment(
     }
 
 
-def compile_one(
-    name: str,
-    size: tuple[int, int],
-    seconds: float = 2,
-    backend: str = 'inductor',
-) -> dict:
-    """A piece in plain torch beside itself under ``torch.compile``."""
-    if name == 'matching':
-        inputs, function = draw_lab(FRAMES, size), _match_bits
-    else:
-        inputs = torch.nn.functional.interpolate(draw_rgb(FRAMES), size=size)
-        function = rgb_to_lab
-    compiled = torch.compile(function, backend=backend)
-    with harness.kernels('torch'):
-        start = time.perf_counter()
-        result = compiled(inputs)
-        taken = time.perf_counter() - start
-        torch.testing.assert_close(result, function(inputs), rtol=1e-4, atol=1e-3)
-        times = harness.compare(
-            {
-                'eager': lambda: function(inputs),
-                'compiled': lambda: compiled(inputs),
-            },
-            seconds=seconds,
-        )
-    return {'compile_seconds': taken} | {
-        key: timing.as_dict() for key, timing in times.items()
-    }
-
-
-def _match_bits(lab: torch.Tensor) -> torch.Tensor:
-    return temporal_agreement(lab).bits
-
-
 def benchmark(quick: bool) -> tuple[dict, dict]:
     """Settings and rows of the receipt."""
     device = harness.best_device()
@@ -163,11 +127,6 @@ def benchmark(quick: bool) -> tuple[dict, dict]:
     for queries in (12,) if quick else QUERIES:
         # Made and dropped one after the other: the logits are many.
         rows |= _timed(assignment(size, queries, points, device), options)
-    if device == 'cpu':
-        for name in () if quick else ('matching', 'Lab'):
-            rows[f'{name}, torch.compile'] = compile_row(
-                'pieces', 'compile_one', dict(name=name, size=size), COMPILE_SECONDS
-            )
     settings = dict(
         size=size, frames=FRAMES, tracks=TRACKS, classes=CLASSES, points=points
     )
@@ -183,19 +142,9 @@ def tables(receipt: dict) -> str:
     """Markdown."""
     settings = receipt['settings']
     height, width = settings['size']
-    body = []
-    for name, row in receipt['rows'].items():
-        if isinstance(row, str):
-            body.append([name, row, ''])
-            continue
-        time_, note = row, ''
-        if 'compiled' in row:
-            time_ = row['compiled']
-            note = (
-                f'beside {harness.show_seconds(row["eager"])} in the same process; '
-                f'{row["compile_seconds"]:.0f} s to compile'
-            )
-        body.append([name, harness.show_seconds(time_), note])
+    body = [
+        [name, harness.show_seconds(timing)] for name, timing in receipt['rows'].items()
+    ]
     return '\n'.join(
         [
             f'**Pieces**: one clip of {settings["frames"]} frames of {height} x '
@@ -203,7 +152,7 @@ def tables(receipt: dict) -> str:
             f'layer, with the tight boxes; {receipt["device"]}, '
             f'{receipt["threads"]} threads.',
             '',
-            harness.table(['', 'time', ''], body),
+            harness.table(['', 'time'], body),
         ]
     )
 

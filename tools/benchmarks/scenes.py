@@ -3,8 +3,7 @@
 Colours are those of the generated clips of ``mmmaskfree.testing`` (eight objects over
 photographic ground), averaged to mask cells. The tracks' boxes have a union of 7 to
 8 % of the frame, or all of it, wherever the objects are; :func:`shares` tells how many
-pairs of pixels agree. Logits look trained (an ellipse in each box, with noise) or are
-noise alone.
+pairs of pixels agree. Logits look trained: an ellipse in each box, with noise.
 """
 
 from dataclasses import dataclass
@@ -63,7 +62,6 @@ def make_scene(
     layers: int = 10,
     size: tuple[int, int] = (96, 168),
     whole: bool = False,
-    trained: bool = True,
     seed: int = 0,
     device: str = 'cpu',
 ) -> Scene:
@@ -75,7 +73,6 @@ def make_scene(
         layers: L decoder layers, alike but for noise.
         size: (h, w) cells.
         whole: Boxes are the whole frame.
-        trained: Logits like those of a trained network, else noise.
         seed: Of everything.
         device: Where the tensors go.
     """
@@ -91,10 +88,10 @@ def make_scene(
     radius = ((x - (x1 + x2) / 2) / wide).square() + (
         (y - (y1 + y2) / 2) / high
     ).square()
-    mask = (8 * (1 - radius)).clamp(min=-8) if trained else torch.zeros_like(radius)
+    mask = (8 * (1 - radius)).clamp(min=-8)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(layers, *mask.shape, generator=generator)
-    logits = mask + (0.5 if trained else 3) * noise
+    logits = mask + 0.5 * noise
     if whole:
         box_masks = torch.ones_like(box_masks)
     return Scene(

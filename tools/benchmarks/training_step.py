@@ -342,16 +342,14 @@ def benchmark(quick: bool) -> tuple[dict, dict]:
             for kind in KINDS
         }
         del trainees, work
-        for kind in KINDS:
-            rows[name][kind]['peak_mib'] = round(
-                harness.peak_memory(
-                    'training_step',
-                    'prepare_step',
-                    dict(name=name, kind=kind, quick=quick, device=device),
-                    device=device,
-                ),
-                1,
-            )
+        orders = [
+            dict(name=name, kind=kind, quick=quick, device=device) for kind in KINDS
+        ]
+        peaks = harness.peak_memory(
+            'training_step', 'prepare_step', orders, device=device
+        )
+        for kind, peak in zip(KINDS, peaks, strict=True):
+            rows[name][kind]['peak_mib'] = round(peak, 1)
     return settings, rows
 
 
