@@ -46,9 +46,8 @@ class MMTrackDataPreprocessor(TrackDataPreprocessor):
         """See the class; ``data['inputs']`` is mmtrack's ``{'img': ..., 'ref_img'}``,
         each B clips (T, 3, H, W) uint8.
         """
-        data = self.cast_data(data)
-        loaded = data['inputs']
-        data = super().forward(data, training)
+        loaded = self.cast_data(data['inputs'])
+        data = super().forward(data | dict(inputs=loaded), training)
         if training and data['data_samples'] is not None:
             sizes = [frames.shape[-2:] for frames in data['inputs'].values()]
             size = tuple(max(sides) for sides in zip(*sizes, strict=True))
