@@ -9,6 +9,11 @@ changes.
 
 The bytes of the logits do not bound this, instructions do: hence what follows.
 
+What a pair of pixels weighs follows from colours and boxes, and so is the same in all
+decoder layers. A first launch finds it for each track, and writes it down for both
+ends of a pair: its links. For a partner the others test a bit or two, whichever end
+they look from, and load a logit.
+
 With u = exp(-|a|), v = exp(-|b|) and E = exp(-|a + b|) a pair costs
 
     [a b < 0] min(|a|, |b|) + log((1 + u) (1 + v) / (1 + E))
@@ -26,7 +31,8 @@ read the pairs of frames too, and are not compiled anew for other clip lengths. 
 and are read, for half as many instructions again.
 
 Shape legend: ``G`` rows of logits, ``K`` tracks, ``B`` clips, ``T`` frames, ``P``
-pairs of frames, ``W`` words, ``S`` programs that share a frame, ``h, w`` cells.
+pairs of frames, ``W`` words of bits, ``M`` maps of links, ``S`` programs that share a
+frame, ``h, w`` cells.
 """
 
 import math
@@ -57,6 +63,10 @@ _PROGRAMS = 4096
 # results of less than 2^-126 be 0.
 _EXPONENT = tl.constexpr(-1 / math.log(2))
 _WORD = tl.constexpr(WORD)
+# Offsets in a word of links: a bit of the lower half says that the pair counts, one of
+# the upper that it counts twice.
+_LINKS = tl.constexpr(16)
+_TWICE = tl.constexpr(1 << 16)
 # Offsets of an agreement whose loop is unrolled, at most; no more than a word has.
 _UNROLLED = 16
 
@@ -78,44 +88,33 @@ class Static(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What the kernels read beside the logits, all on the device.
+    """What the kernels read beside the logits, all on the device and all its own.
 
     Attributes:
-        bits: Of each agreement (B, P, W, h, w) int32.
-        box_masks: (K, T, h, w) uint8.
-        union: (K, h, w) uint8, any box of the track.
+        links: (K, M, h, w) int32: of each agreement's pairs in turn, the first end's
+            maps and those of the second, one for every 16 offsets. Written in
+            ``reach`` of the union box alone.
         extents: (K, 4) long, xyxy of the union in cells.
         track_index: (G,) long.
-        clip_index: (K,) long.
         steps: (C, 2) int32, the offsets of all agreements.
         ends: (P, 2) int32, both frames of the pairs of all agreements.
-        starts: (A + 1, 2) int32, where the pairs and the offsets of each agreement
-            begin in those, and where they all end.
+        starts: (A + 1, 3) int32, where the pairs, the offsets and the maps of each
+            agreement begin in those, and where they all end.
         static: What the kernels are compiled for.
         num_pairs: P of each agreement.
         reach: How many cells outside of the union box a first end of a pair may
             lie, and any end.
-        versions: Of the ``shared`` tensors when the plan was made.
     """
 
-    bits: tuple[Tensor, ...]
-    box_masks: Tensor
-    union: Tensor
+    links: Tensor
     extents: Tensor
     track_index: Tensor
-    clip_index: Tensor
     steps: Tensor
     ends: Tensor
     starts: Tensor
     static: Static
     num_pairs: list[int]
     reach: tuple[int, int]
-    versions: list[int]
-
-    @property
-    def shared(self) -> list[Tensor]:
-        """The tensors that may be those of the caller."""
-        return [*self.bits, self.box_masks, self.track_index, self.clip_index]
 
 
 def make_plan(
@@ -125,22 +124,26 @@ def make_plan(
     clip_index: Tensor,
 ) -> Plan:
     """See :func:`mmmaskfree.ops.consistency.make_plan`."""
-    union = box_masks.any(1)
+    tracks, _, height, width = box_masks.shape
     device = box_masks.device
+    union = box_masks.any(1)
     num_pairs = [len(agreement) for agreement in agreements]
+    num_offsets = [len(agreement.offsets) for agreement in agreements]
+    num_maps = [
+        2 * pairs * triton.cdiv(offsets, _LINKS.value)
+        for pairs, offsets in zip(num_pairs, num_offsets, strict=True)
+    ]
     starts = zip(
-        accumulate(num_pairs, initial=0),
-        accumulate((len(a.offsets) for a in agreements), initial=0),
+        *(accumulate(n, initial=0) for n in (num_pairs, num_offsets, num_maps)),
         strict=True,
     )
     unrolled = [a.offsets if len(a.offsets) <= _UNROLLED else [] for a in agreements]
     plan = Plan(
-        bits=tuple(agreement.bits.contiguous() for agreement in agreements),
-        box_masks=box_masks.contiguous().view(torch.uint8),
-        union=union.view(torch.uint8),
+        links=torch.empty(
+            (tracks, sum(num_maps), height, width), dtype=torch.int32, device=device
+        ),
         extents=mask_extents(union),
-        track_index=track_index.contiguous(),
-        clip_index=clip_index.contiguous(),
+        track_index=track_index.clone(memory_format=torch.contiguous_format),
         steps=table([offset for a in agreements for offset in a.offsets], device),
         ends=table([pair for a in agreements for pair in a.pairs], device),
         starts=table(list(starts), device),
@@ -154,15 +157,30 @@ def make_plan(
             max((a.reach for a in agreements if a.symmetric), default=0),
             max((a.reach for a in agreements), default=0),
         ),
-        versions=[],
     )
-    plan.versions.extend(_versions(plan))
+    if plan.links.numel():
+        grid = (tracks, sum(num_pairs), _shares(height * width, tracks, sum(num_pairs)))
+        with torch.cuda.device_of(box_masks):
+            _link_kernel[grid](
+                plan.links,
+                tuple(agreement.bits.contiguous() for agreement in agreements),
+                box_masks.contiguous().view(torch.uint8),
+                union.view(torch.uint8),
+                plan.extents,
+                clip_index.contiguous(),
+                plan.steps,
+                plan.ends,
+                plan.starts,
+                box_masks.shape[1],
+                height,
+                width,
+                plan.reach[1],
+                sum(num_maps),
+                plan.static.symmetric,
+                BLOCK=_BLOCK,
+                num_warps=_NUM_WARPS,
+            )
     return plan
-
-
-def _versions(plan: Plan) -> list[int]:
-    """How often each was changed in place; inference tensors do not count that."""
-    return [0 if x.is_inference() else x._version for x in plan.shared]
 
 
 def forward(logits: Tensor, plan: Plan) -> tuple[list[Tensor], list[Tensor]]:
@@ -185,12 +203,9 @@ def forward(logits: Tensor, plan: Plan) -> tuple[list[Tensor], list[Tensor]]:
         with torch.cuda.device_of(logits):
             _sum_kernel[grid](
                 logits.contiguous(),
-                plan.bits,
-                plan.box_masks,
-                plan.union,
+                plan.links,
                 plan.extents,
                 plan.track_index,
-                plan.clip_index,
                 plan.steps,
                 plan.ends,
                 plan.starts,
@@ -201,6 +216,7 @@ def forward(logits: Tensor, plan: Plan) -> tuple[list[Tensor], list[Tensor]]:
                 width,
                 plan.reach[0],
                 num_pairs,
+                plan.links.shape[1],
                 *plan.static,
                 BLOCK=_BLOCK,
                 num_warps=_NUM_WARPS,
@@ -215,16 +231,7 @@ def forward(logits: Tensor, plan: Plan) -> tuple[list[Tensor], list[Tensor]]:
 def backward(
     logits: Tensor, plan: Plan, grad_sums: Sequence[Tensor], grad: Tensor
 ) -> None:
-    """See :func:`mmmaskfree.ops.consistency.backward`.
-
-    Raises:
-        RuntimeError: What the plan was made of has been changed in place.
-    """
-    if _versions(plan) != plan.versions:
-        raise RuntimeError(
-            'the masks, bits or indices of the agreement term, which its gradient '
-            'needs, have been modified by an inplace operation'
-        )
+    """See :func:`mmmaskfree.ops.consistency.backward`."""
     frames, height, width = logits.shape[1:]
     num_pairs = sum(plan.num_pairs)
     if num_pairs == 0 or logits.numel() == 0:
@@ -233,12 +240,9 @@ def backward(
     with torch.cuda.device_of(logits):
         _grad_kernel[_grid(logits)](
             logits.contiguous(),
-            plan.bits,
-            plan.box_masks,
-            plan.union,
+            plan.links,
             plan.extents,
             plan.track_index,
-            plan.clip_index,
             plan.steps,
             plan.ends,
             plan.starts,
@@ -249,6 +253,7 @@ def backward(
             width,
             plan.reach[1],
             num_pairs,
+            plan.links.shape[1],
             *plan.static,
             BLOCK=_BLOCK,
             num_warps=_NUM_WARPS,
@@ -260,9 +265,13 @@ def backward(
 def _grid(logits: Tensor) -> tuple[int, int, int]:
     """G, T, S: from shapes alone, so that equal calls add up in the same order."""
     rows, frames, height, width = logits.shape
-    blocks = triton.cdiv(height * width, _BLOCK)
-    parts = max(_PARTS, triton.cdiv(_PROGRAMS, max(rows * frames, 1)))
-    return rows, frames, min(blocks, parts)
+    return rows, frames, _shares(height * width, rows, frames)
+
+
+def _shares(cells: int, *others: int) -> int:
+    """S, of so many cells and what else there is one program for."""
+    parts = max(_PARTS, triton.cdiv(_PROGRAMS, max(math.prod(others), 1)))
+    return min(triton.cdiv(cells, _BLOCK), parts)
 
 
 @triton.jit
@@ -280,21 +289,21 @@ def _region(extents, track, height, width, reach):
 
 
 @triton.jit
-def _lists(starts, agreement, clip, cells):
-    """What an agreement's pairs, offsets and maps of bits begin with and end at.
+def _lists(starts, agreement):
+    """Where an agreement's pairs, offsets and maps of links begin, and their numbers.
 
     Returns:
         The number of the first pair of frames and of the one after the last; of the
-        first offset, and how many there are; the size of a pair's bits, and what the
-        number of a pair lacks to that of its map among the agreement's, of this clip.
+        first offset, and how many there are; of the first map, and how many a pair has
+        for an end.
     """
-    first_pair = tl.load(starts + 2 * agreement)
-    last_pair = tl.load(starts + 2 * agreement + 2)
-    first_offset = tl.load(starts + 2 * agreement + 1)
-    num_offsets = tl.load(starts + 2 * agreement + 3) - first_offset
-    map_size = (num_offsets + _WORD - 1) // _WORD * cells
-    shift = clip * (last_pair - first_pair) - first_pair
-    return first_pair, last_pair, first_offset, num_offsets, map_size, shift
+    first_pair = tl.load(starts + 3 * agreement)
+    last_pair = tl.load(starts + 3 * agreement + 3)
+    first_offset = tl.load(starts + 3 * agreement + 1)
+    num_offsets = tl.load(starts + 3 * agreement + 4) - first_offset
+    first_map = tl.load(starts + 3 * agreement + 2)
+    words = (num_offsets + _LINKS - 1) // _LINKS
+    return first_pair, last_pair, first_offset, num_offsets, first_map, words
 
 
 @triton.jit
@@ -305,26 +314,32 @@ def _log1p(x):
 
 
 @triton.jit
+def _count_bits(word):
+    """How many bits of an int32 are set: the compiler knows this as one instruction."""
+    word = word.to(tl.uint32, bitcast=True)
+    word = word - ((word >> 1) & 0x55555555)
+    word = (word & 0x33333333) + ((word >> 2) & 0x33333333)
+    word = (word + (word >> 4)) & 0x0F0F0F0F
+    return ((word * 0x01010101) >> 24).to(tl.int32)
+
+
+@triton.jit
 def _terms(
     a,
     own,
-    logits,
-    bits,
-    own_anchors,
-    anchors,
+    there,
+    links,
     steps,
     num_offsets,
     at,
-    y,
-    x,
     inside,
-    height,
+    cells,
     width,
     STEPS: tl.constexpr,
     START: tl.constexpr,
     STOP: tl.constexpr,
     SYMMETRIC: tl.constexpr,
-    FIRST: tl.constexpr,
+    SIGN: tl.constexpr,
     SLOPE: tl.constexpr,
 ):
     """Costs of pixels together with all their partners in a frame, or the slopes.
@@ -332,85 +347,48 @@ def _terms(
     Args:
         a: Logits of the pixels.
         own: What a pixel's own logit adds for each pair: log(1 + u), or sigmoid(a).
-        logits: (h, w) of the partners' frame.
-        bits: (W, h, w) of the pair of frames.
-        own_anchors: (h, w) of the pixels' frame.
-        anchors: (h, w) of the partners' frame.
+        there: Where in the partners' frame the logits of the same cells lie.
+        links: (W, h, w) of this end of the pair of frames.
         steps: (num_offsets, 2) of the agreement.
-        at: The pixels' index in a frame; they lie at y, x, and exist where inside.
+        at: The pixels' index in a frame; they exist where inside.
         START, STOP: The agreement's offsets in STEPS, those of ``steps``, or none.
-        FIRST: The pixels are first ends of the pairs, not second ones.
+        SIGN: 1 where the pixels are first ends of the pairs, else -1.
         SLOPE: Compute d cost / d a, not the cost.
 
     Returns:
         Values, 0 for a pixel that is in no pair, be its logit NaN, and the weights
         of its pairs.
     """
-    anchored = tl.load(own_anchors + at, mask=inside, other=0).to(tl.int32)
     value = tl.full(a.shape, 0, a.dtype)
     weights = tl.full(a.shape, 0, tl.int32)
-    for start in range(0, num_offsets if START == STOP else 1, _WORD):
-        words = bits + start // _WORD * (height * width)
-        word = anchored  # of a second end each partner has one
-        if FIRST:
-            word = tl.load(
-                words + at, mask=inside if SYMMETRIC else anchored != 0, other=0
-            )
+    for start in range(0, num_offsets if START == STOP else 1, _LINKS):
+        word = tl.load(links + start // _LINKS * cells + at, mask=inside, other=0)
+        weights += _count_bits(word)
         # A sum of fractions, above / below, or two products less 1. Those of a word do
         # not overflow: a factor is at most 2, squared at most 4.
         above = tl.full(a.shape, 0, a.dtype)
         below = tl.full(a.shape, 1 if SLOPE else 0, a.dtype)
         if START == STOP:
-            for offset in range(start, min(start + _WORD, num_offsets)):
-                value, weights, above, below = _add_pairs(
+            for offset in range(start, min(start + _LINKS, num_offsets)):
+                dy = SIGN * tl.load(steps + 2 * offset)
+                dx = SIGN * tl.load(steps + 2 * offset + 1)
+                partner = there + dy * width + dx
+                value, above, below = _add_pairs(
                     value,
-                    weights,
                     above,
                     below,
-                    tl.load(steps + 2 * offset),
-                    tl.load(steps + 2 * offset + 1),
-                    offset - start,
                     a,
-                    logits,
-                    words,
-                    word,
-                    anchored,
-                    anchors,
-                    at,
-                    y,
-                    x,
-                    inside,
-                    height,
-                    width,
+                    partner,
+                    word >> (offset - start),
                     SYMMETRIC,
-                    FIRST,
                     SLOPE,
                 )
         else:
             for offset in tl.static_range(STOP - START):
-                value, weights, above, below = _add_pairs(
-                    value,
-                    weights,
-                    above,
-                    below,
-                    STEPS[2 * (START + offset)],
-                    STEPS[2 * (START + offset) + 1],
-                    offset,
-                    a,
-                    logits,
-                    words,
-                    word,
-                    anchored,
-                    anchors,
-                    at,
-                    y,
-                    x,
-                    inside,
-                    height,
-                    width,
-                    SYMMETRIC,
-                    FIRST,
-                    SLOPE,
+                partner = there + SIGN * STEPS[2 * (START + offset)] * width
+                partner += SIGN * STEPS[2 * (START + offset) + 1]
+                value, above, below = _add_pairs(
+                    value, above, below, a, partner, word >> offset, SYMMETRIC, SLOPE
                 )
         if SLOPE:
             value -= above / below
@@ -423,76 +401,137 @@ def _terms(
 
 @triton.jit
 def _add_pairs(
-    value,
-    weights,
-    above,
-    below,
-    dy,
-    dx,
-    bit,
-    a,
-    logits,
-    words,
-    word,
-    anchored,
-    anchors,
-    at,
-    y,
-    x,
-    inside,
-    height,
-    width,
-    SYMMETRIC: tl.constexpr,
-    FIRST: tl.constexpr,
-    SLOPE: tl.constexpr,
+    value, above, below, a, partner, link, SYMMETRIC: tl.constexpr, SLOPE: tl.constexpr
 ):
-    """What :func:`_terms` has summed up, with one more partner of each pixel."""
-    if FIRST:
-        there = at + (dy * width + dx)
-    else:
-        there = at - (dy * width + dx)
-        ys, xs = y - dy, x - dx
-        exists = inside & (ys >= 0) & (ys < height) & (xs >= 0) & (xs < width)
-        word = tl.load(words + there, mask=exists, other=0)
-    weight = (word >> bit) & 1
-    if SYMMETRIC or not FIRST:
-        agree = weight
-        weight = tl.load(anchors + there, mask=agree != 0, other=0).to(tl.int32)
-        if SYMMETRIC:
-            weight += agree & anchored
-    weights += weight
-    some = weight != 0
+    """What :func:`_terms` has summed up, with one more partner of each pixel.
+
+    Args:
+        partner: Where its logit lies.
+        link: The lowest bit of each half is the partner's.
+    """
+    some = (link & 1) != 0
     # With -inf, v, E and sigmoid(a + b) are 0.
-    b = tl.load(logits + there, mask=some, other=-float('inf'))
+    b = tl.load(partner, mask=some, other=-float('inf'))
     small = tl.exp2(tl.abs(a + b) * _EXPONENT)
     if SLOPE:
         part = tl.where(a + b >= 0, 1, small)
         if SYMMETRIC:
-            part = tl.where(weight > 1, part + part, part)
+            part = tl.where((link & _TWICE) != 0, part + part, part)
         above += above * small + part * below
         below += below * small
     else:
         single = tl.exp2(tl.abs(b) * _EXPONENT)
         cross = tl.where(some & (a * b < 0), tl.minimum(tl.abs(a), tl.abs(b)), 0)
         if SYMMETRIC:  # (1 + v)^2 = 1 + v (2 + v)
-            cross = tl.where(weight > 1, cross + cross, cross)
-            single = tl.where(weight > 1, single * (2 + single), single)
-            small = tl.where(weight > 1, small * (2 + small), small)
+            twice = (link & _TWICE) != 0
+            cross = tl.where(twice, cross + cross, cross)
+            single = tl.where(twice, single * (2 + single), single)
+            small = tl.where(twice, small * (2 + small), small)
         value += cross
         above += single + above * single
         below += small + below * small
-    return value, weights, above, below
+    return value, above, below
 
 
-@triton.jit(do_not_specialize=['frames', 'height', 'width', 'reach', 'num_pairs'])
-def _sum_kernel(
-    logits,
+@triton.jit(do_not_specialize=['frames', 'height', 'width', 'reach', 'num_maps'])
+def _link_kernel(
+    links,
     bits,
     box_masks,
     union,
     extents,
-    track_index,
     clip_index,
+    steps,
+    ends,
+    starts,
+    frames,
+    height,
+    width,
+    reach,
+    num_maps,
+    SYMMETRIC: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Grid (K, P, S): links (K, M, h, w) of all pixels in reach of the union box."""
+    track = tl.program_id(0).to(tl.int64)
+    pair = tl.program_id(1)
+    part = tl.program_id(2)
+    parts = tl.num_programs(2)
+    clip = tl.load(clip_index + track)
+    cells = height * width
+    left, top, wide, area = _region(extents, track, height, width, reach)
+    for agreement in tl.static_range(len(SYMMETRIC)):
+        first_pair, last_pair, first_offset, num_offsets, first_map, words = _lists(
+            starts, agreement
+        )
+        if (pair >= first_pair) & (pair < last_pair):
+            maps = (num_offsets + _WORD - 1) // _WORD
+            number = clip * (last_pair - first_pair) + pair - first_pair
+            pair_bits = bits[agreement] + number * maps * cells
+            for end in tl.static_range(2):
+                # A pair of pixels counts once for each end that is anchored in its own
+                # frame, or else if its first end is in the union box.
+                own = union + track * cells
+                others = union + track * cells
+                if SYMMETRIC[agreement]:
+                    mine = tl.load(ends + 2 * pair + end)
+                    other = tl.load(ends + 2 * pair + 1 - end)
+                    own = box_masks + (track * frames + mine) * cells
+                    others = box_masks + (track * frames + other) * cells
+                place = first_map + ((pair - first_pair) * 2 + end) * words
+                for start in range(part * BLOCK, area, parts * BLOCK):
+                    index = start + tl.arange(0, BLOCK)
+                    inside = index < area
+                    y, x = top + index // wide, left + index % wide
+                    at = y * width + x
+                    anchored = tl.load(own + at, mask=inside, other=0).to(tl.int32)
+                    for word in range(words):
+                        link = tl.full([BLOCK], 0, tl.int32)
+                        stop = min(num_offsets, (word + 1) * _LINKS)
+                        for offset in range(word * _LINKS, stop):
+                            step = steps + 2 * (first_offset + offset)
+                            dy, dx = tl.load(step), tl.load(step + 1)
+                            there = at + (1 - 2 * end) * (dy * width + dx)
+                            exists = inside
+                            if end == 1:  # the bit is where the partner is
+                                ys, xs = y - dy, x - dx
+                                exists &= (ys >= 0) & (ys < height)
+                                exists &= (xs >= 0) & (xs < width)
+                            agree = tl.load(
+                                pair_bits
+                                + offset // _WORD * cells
+                                + (there if end == 1 else at),
+                                mask=exists,
+                                other=0,
+                            )
+                            agree = (agree >> (offset - offset // _WORD * _WORD)) & 1
+                            weight = agree & anchored
+                            if SYMMETRIC[agreement] or end == 1:
+                                other_anchored = tl.load(
+                                    others + there, mask=agree != 0, other=0
+                                ).to(tl.int32)
+                                if SYMMETRIC[agreement]:
+                                    weight += other_anchored
+                                else:
+                                    weight = other_anchored
+                            halves = (weight != 0).to(tl.int32)
+                            halves += tl.where(weight > 1, _TWICE, 0)
+                            link |= halves << (offset - word * _LINKS)
+                        tl.store(
+                            links + (track * num_maps + place + word) * cells + at,
+                            link,
+                            mask=inside,
+                        )
+
+
+@triton.jit(
+    do_not_specialize=['frames', 'height', 'width', 'reach', 'num_pairs', 'num_maps']
+)
+def _sum_kernel(
+    logits,
+    links,
+    extents,
+    track_index,
     steps,
     ends,
     starts,
@@ -503,6 +542,7 @@ def _sum_kernel(
     width,
     reach,
     num_pairs,
+    num_maps,
     SYMMETRIC: tl.constexpr,
     UNROLLED: tl.constexpr,
     STEPS: tl.constexpr,
@@ -514,18 +554,16 @@ def _sum_kernel(
     part = tl.program_id(2)
     parts = tl.num_programs(2)
     track = tl.load(track_index + row)
-    clip = tl.load(clip_index + track)
     cells = height * width
     row_logits = logits + row * frames * cells
-    row_masks = box_masks + track * frames * cells
-    row_union = union + track * cells
+    track_links = links + track * num_maps * cells
     for agreement in tl.static_range(len(SYMMETRIC)):
         # A pair that only its first end can anchor starts inside of the union box.
         left, top, wide, area = _region(
             extents, track, height, width, reach if SYMMETRIC[agreement] else 0
         )
-        first_pair, last_pair, first_offset, num_offsets, map_size, shift = _lists(
-            starts, agreement, clip, cells
+        first_pair, last_pair, first_offset, num_offsets, first_map, words = _lists(
+            starts, agreement
         )
         for pair in range(first_pair, last_pair):
             if tl.load(ends + pair * 2) == frame:
@@ -542,27 +580,20 @@ def _sum_kernel(
                     cost, weights = _terms(
                         a,
                         own,
-                        row_logits + other * cells,
-                        bits[agreement] + (shift + pair) * map_size,
-                        row_masks + frame * cells
-                        if SYMMETRIC[agreement]
-                        else row_union,
-                        row_masks + other * cells
-                        if SYMMETRIC[agreement]
-                        else row_union,
+                        row_logits + other * cells + at,
+                        track_links
+                        + (first_map + (pair - first_pair) * 2 * words) * cells,
                         steps + 2 * first_offset,
                         num_offsets,
                         at,
-                        y,
-                        x,
                         inside,
-                        height,
+                        cells,
                         width,
                         STEPS,
                         UNROLLED[agreement],
                         UNROLLED[agreement + 1],
                         SYMMETRIC[agreement],
-                        True,
+                        1,
                         False,
                     )
                     total += cost.to(tl.float64)
@@ -573,15 +604,14 @@ def _sum_kernel(
                 tl.store(counts + place, tl.sum(count, 0))
 
 
-@triton.jit(do_not_specialize=['frames', 'height', 'width', 'reach', 'num_pairs'])
+@triton.jit(
+    do_not_specialize=['frames', 'height', 'width', 'reach', 'num_pairs', 'num_maps']
+)
 def _grad_kernel(
     logits,
-    bits,
-    box_masks,
-    union,
+    links,
     extents,
     track_index,
-    clip_index,
     steps,
     ends,
     starts,
@@ -592,6 +622,7 @@ def _grad_kernel(
     width,
     reach,
     num_pairs,
+    num_maps,
     SYMMETRIC: tl.constexpr,
     UNROLLED: tl.constexpr,
     STEPS: tl.constexpr,
@@ -603,12 +634,10 @@ def _grad_kernel(
     part = tl.program_id(2)
     parts = tl.num_programs(2)
     track = tl.load(track_index + row)
-    clip = tl.load(clip_index + track)
     cells = height * width
     row_logits = logits + row * frames * cells
     row_grad = grad + row * frames * cells
-    row_masks = box_masks + track * frames * cells
-    row_union = union + track * cells
+    track_links = links + track * num_maps * cells
     left, top, wide, area = _region(extents, track, height, width, reach)
 
     for start in range(part * BLOCK, area, parts * BLOCK):
@@ -621,40 +650,33 @@ def _grad_kernel(
         own = tl.where(a >= 0, 1, small) / (1 + small)
         slope = tl.full(a.shape, 0, a.dtype)
         for agreement in tl.static_range(len(SYMMETRIC)):
-            first_pair, last_pair, first_offset, num_offsets, map_size, shift = _lists(
-                starts, agreement, clip, cells
+            first_pair, last_pair, first_offset, num_offsets, first_map, words = _lists(
+                starts, agreement
             )
             for pair in range(first_pair, last_pair):
                 for end in tl.static_range(2):
                     if tl.load(ends + pair * 2 + end) == frame:
                         other = tl.load(ends + pair * 2 + 1 - end)
+                        place = first_map + ((pair - first_pair) * 2 + end) * words
                         change, _ = _terms(
                             a,
                             own,
-                            row_logits + other * cells,
-                            bits[agreement] + (shift + pair) * map_size,
-                            row_masks + frame * cells
-                            if SYMMETRIC[agreement]
-                            else row_union,
-                            row_masks + other * cells
-                            if SYMMETRIC[agreement]
-                            else row_union,
+                            row_logits + other * cells + at,
+                            track_links + place * cells,
                             steps + 2 * first_offset,
                             num_offsets,
                             at,
-                            y,
-                            x,
                             inside,
-                            height,
+                            cells,
                             width,
                             STEPS,
                             UNROLLED[agreement],
                             UNROLLED[agreement + 1],
                             SYMMETRIC[agreement],
-                            end == 0,
+                            1 - 2 * end,
                             True,
                         )
                         slope += tl.load(grad_sums + row * num_pairs + pair) * change
-        place = row_grad + frame * cells + at
-        before = tl.load(place, mask=inside, other=0)
-        tl.store(place, before + slope, mask=inside)
+        written = row_grad + frame * cells + at
+        before = tl.load(written, mask=inside, other=0)
+        tl.store(written, before + slope, mask=inside)
