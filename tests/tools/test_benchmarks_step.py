@@ -113,12 +113,12 @@ def test_the_loss_stage_is_the_loss_of_the_step(step, monkeypatch):
 def test_quick_benchmark_and_its_tables(step, monkeypatch, tmp_path, capsys):
     asked = []
 
-    def peak_memory(module, function, orders, device):
+    def peak_memory(module, function, cases, device):
         assert callable(getattr(step, function))
-        for order in orders:
-            asked.append((module, order['name'], order['kind']))
-            assert order['device'] == device == 'cpu'
-        return [12.25] * len(orders)
+        for case in cases:
+            asked.append((module, case['name'], case['kind']))
+            assert case['device'] == device == 'cpu'
+        return [12.25] * len(cases)
 
     monkeypatch.setattr(step.harness, 'peak_memory', peak_memory)
     step.harness.run_part(

@@ -1,8 +1,8 @@
 """The three losses in closed form over whole frames: what ``torch.compile`` can take.
 
 Ours in plain torch crop each track, by what they read from the boxes, and add to slices
-in place. A compiler wants shapes that no data decides, and no such additions. This has
-neither, and is otherwise the same; autograd does the rest.
+in place. A compiler wants shapes that no data decides, and no such additions. These are
+the same losses, with each pair written out and autograd for the rest.
 """
 
 import torch

@@ -14,7 +14,7 @@ from typing import Any
 
 import harness
 import numpy as np
-from loss_stage import FUSED, TORCH, is_built, keep_memory, variant
+from loss_stage import FUSED, TORCH, is_built, variant
 from scenes import make_scene
 
 BASE: dict[str, Any] = dict(tracks=8, frames=5, layers=10, size=(96, 168))
@@ -83,11 +83,11 @@ def fit(x: Sequence[float], y: Sequence[float]) -> dict[str, float]:
 def benchmark(quick: bool) -> tuple[dict, dict]:
     """Settings and rows of the receipt."""
     device = harness.best_device()
-    keep_memory(device)
+    harness.keep_memory(device)
     name = FUSED[device] if is_built(FUSED[device]) else TORCH
     base = QUICK if quick else BASE
     found: dict[str, list[dict]] = {}
-    orders = []
+    cases = []
     for axis, (key, values) in AXES.items():
         if quick:
             values = [(24, 42), (32, 56)] if axis == 'pixels' else [2, 3]
@@ -103,12 +103,12 @@ def benchmark(quick: bool) -> tuple[dict, dict]:
             least=1 if quick else 3,
             device=device,
         )
-        orders += [dict(name=name, device=device, **scene) for scene in scenes]
+        cases += [dict(name=name, device=device, **scene) for scene in scenes]
         found[axis] = [
             dict(amount=amount(axis, value), time=timing.as_dict())
             for value, timing in zip(values, times.values(), strict=True)
         ]
-    peaks = harness.peak_memory('loss_stage', 'set_up', orders, device=device)
+    peaks = harness.peak_memory('loss_stage', 'set_up', cases, device=device)
     every = [point for points in found.values() for point in points]
     for point, peak in zip(every, peaks, strict=True):
         point['memory'] = round(peak, 2)

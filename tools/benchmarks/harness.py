@@ -19,6 +19,7 @@ import gc
 import importlib
 import importlib.metadata
 import json
+import multiprocessing
 import os
 import platform
 import re
@@ -31,6 +32,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +162,10 @@ def _clock_of_gpu(function: Callable[[], Any]) -> float:
 # Memory
 
 
-def keep_memory() -> None:
+def keep_memory(device: str) -> None:
     """Let this process keep what it frees, for its next tensors (glibc).
+
+    On a GPU torch does so anyway.
 
     Else a large tensor is new pages each time, which the kernel has to clear. That can
     take longer than the work itself, most where most is needed, and says more of the
@@ -170,6 +174,8 @@ def keep_memory() -> None:
     Raises:
         RuntimeError: The C library has no such setting, or refuses.
     """
+    if device.startswith('cuda'):
+        return
     libc = ctypes.CDLL(None)
     settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1}
     if not hasattr(libc, 'mallopt') or not all(
@@ -181,19 +187,19 @@ def keep_memory() -> None:
 def peak_memory(
     module: str,
     function: str,
-    orders: Sequence[dict],
+    cases: Sequence[dict],
     *,
     device: str = 'cpu',
     environment: dict[str, str] | None = None,
 ) -> list[float]:
-    """How much memory each of some works needs, in MiB, found in a fresh process.
+    """Peak memory of several pieces of work, in MiB, each in a fresh process.
 
     Args:
-        module: Importable, perhaps a script of this folder.
-        function: Of the module. ``function(**order)`` is a set-up, and returns the
+        module: Importable, perhaps a script of this folder; it is imported once.
+        function: Of the module. ``function(**case)`` is a set-up, and returns the
             work: a callable without arguments. What the set-up compiles, loads and
-            holds does not count, nor does what the works before it have left.
-        orders: JSON, one for each work.
+            holds does not count.
+        cases: JSON, one for each piece of work.
         device: On ``cuda`` what torch's allocator gave out counts, else the resident
             memory of the process.
         environment: Variables beside those of this process.
@@ -204,7 +210,7 @@ def peak_memory(
     Raises:
         RuntimeError: The process failed; its last words are in the message.
     """
-    kwargs = dict(module=module, function=function, orders=list(orders), device=device)
+    kwargs = dict(module=module, function=function, cases=list(cases), device=device)
     return in_fresh_process('harness', 'peaks_here', kwargs, environment=environment)
 
 
@@ -264,11 +270,31 @@ def reason(error: Exception, most: int = 120) -> str:
 
 
 def peaks_here(
-    module: str, function: str, orders: Sequence[dict], device: str
+    module: str, function: str, cases: Sequence[dict], device: str
 ) -> list[float]:
-    """:func:`peak_memory`, in this process."""
+    """:func:`peak_memory`, of copies of this process: each has its imports alone."""
     set_up = getattr(importlib.import_module(module), function)
-    return [_peak_of(set_up(**order), device) for order in orders]
+    fork = multiprocessing.get_context('fork')
+    peaks = []
+    for case in cases:
+        receiver, sender = fork.Pipe(duplex=False)
+        child = fork.Process(target=_send_peak, args=(sender, set_up, case, device))
+        child.start()
+        sender.close()
+        try:
+            peaks.append(receiver.recv())
+        except EOFError:
+            child.join()
+            raise RuntimeError(f'{case}: status {child.exitcode}') from None
+        child.join()
+    return peaks
+
+
+def _send_peak(
+    sender: Connection, set_up: Callable[..., Callable], case: dict, device: str
+) -> None:
+    _end_with(os.getppid())
+    sender.send(_peak_of(set_up(**case), device))
 
 
 def _peak_of(work: Callable[[], Any], device: str) -> float:
@@ -282,7 +308,7 @@ def _peak_of(work: Callable[[], Any], device: str) -> float:
         return (torch.cuda.max_memory_allocated() - before) / _MIB
     if sys.platform != 'linux':
         raise RuntimeError('the peak of resident memory is read as Linux shows it')
-    # What was freed before would be used again without being seen.
+    # What the set-up freed would be used again without being seen.
     ctypes.CDLL(None).malloc_trim(0)
     Path('/proc/self/clear_refs').write_text('5')  # the peak starts anew
     before = _status('VmRSS')

@@ -342,11 +342,11 @@ def benchmark(quick: bool) -> tuple[dict, dict]:
             for kind in KINDS
         }
         del trainees, work
-        orders = [
+        cases = [
             dict(name=name, kind=kind, quick=quick, device=device) for kind in KINDS
         ]
         peaks = harness.peak_memory(
-            'training_step', 'prepare_step', orders, device=device
+            'training_step', 'prepare_step', cases, device=device
         )
         for kind, peak in zip(KINDS, peaks, strict=True):
             rows[name][kind]['peak_mib'] = round(peak, 1)

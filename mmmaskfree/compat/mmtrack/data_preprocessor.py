@@ -46,6 +46,7 @@ class MMTrackDataPreprocessor(TrackDataPreprocessor):
         """See the class; ``data['inputs']`` is mmtrack's ``{'img': ..., 'ref_img'}``,
         each B clips (T, 3, H, W) uint8.
         """
+        # Not the samples: mmtrack's casts them, slowly even where nothing has to move.
         loaded = self.cast_data(data['inputs'])
         data = super().forward(data | dict(inputs=loaded), training)
         if training and data['data_samples'] is not None:

@@ -55,7 +55,7 @@ class MaskFreeTrackDataPreprocessor(TrackDataPreprocessor):
         """See the class; ``data['inputs']`` is a list of (T, 3, H, W) clips."""
         if training and data['data_samples'] is not None:
             number_tracks(data['data_samples'])  # before their ids leave the host
-        # mmdet's moves all of it, and moving samples is slow where nothing moves too.
+        # Not the samples: mmdet's casts them, slowly even where nothing has to move.
         clips = self.cast_data(data['inputs'])
         data = super().forward(data | dict(inputs=clips), training)
         if training and data['data_samples'] is not None:

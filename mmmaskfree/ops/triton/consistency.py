@@ -1,4 +1,4 @@
-"""The agreement term on a GPU: one launch for all sums, one for all gradients.
+"""The agreement term on a GPU: a launch for all links, all sums, and all gradients.
 
 See :mod:`mmmaskfree.ops.consistency` for the maths. A program works on one frame of
 one row of logits, inside the track's union box and what is in reach of it. The sum of
@@ -28,7 +28,7 @@ of a partner's own logit an exponential costs as much as of the sum.
 What depends on the boxes is read by the kernels: the host does not wait for it. They
 read the pairs of frames too, and are not compiled anew for other clip lengths. Up to
 16 offsets they have as numbers, in an unrolled loop: more would take long to compile,
-and are read, for half as many instructions again.
+and are read.
 
 Shape legend: ``G`` rows of logits, ``K`` tracks, ``B`` clips, ``T`` frames, ``P``
 pairs of frames, ``W`` words of bits, ``M`` maps of links, ``S`` programs that share a
@@ -51,8 +51,7 @@ from ..bits import WORD
 from ..boxes import mask_extents
 from .tables import table
 
-# A pixel for each thread. With two, the gradient's unrolled offsets take 188 registers
-# instead of 96, and it saves at most 5 % of the instructions that a pixel takes.
+# A pixel for each thread: more would take more registers, and save few instructions.
 _BLOCK = 128
 _NUM_WARPS = 4
 # Programs that share a frame: few, as most boxes are small, but enough in all to
@@ -63,11 +62,10 @@ _PROGRAMS = 4096
 # results of less than 2^-126 be 0.
 _EXPONENT = tl.constexpr(-1 / math.log(2))
 _WORD = tl.constexpr(WORD)
-# Offsets in a word of links: a bit of the lower half says that the pair counts, one of
-# the upper that it counts twice.
-_LINKS = tl.constexpr(16)
-_TWICE = tl.constexpr(1 << 16)
-# Offsets of an agreement whose loop is unrolled, at most; no more than a word has.
+# A map of links has so many bits for a pixel: one for each offset that says whether the
+# pair counts. Where it may count twice another says so, in the upper half.
+_LINK_BITS = 16
+# Offsets of an agreement whose loop is unrolled, at most; no more than a map has.
 _UNROLLED = 16
 
 
@@ -76,24 +74,26 @@ class Static(NamedTuple):
 
     Attributes:
         symmetric: Of each agreement.
+        per_map: Of each, how many offsets a map of links has.
         unrolled: Agreement i has the offsets of number ``unrolled[i]`` to
             ``unrolled[i + 1]``, or if those are none, what it reads.
         steps: dy and dx of these offsets in turn.
     """
 
     symmetric: tuple[bool, ...]
+    per_map: tuple[int, ...]
     unrolled: tuple[int, ...]
     steps: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the kernels read beside the logits, all on the device and all its own.
+    """What the kernels read beside the logits, all on the device, none the caller's.
 
     Attributes:
-        links: (K, M, h, w) int32: of each agreement's pairs in turn, the first end's
-            maps and those of the second, one for every 16 offsets. Written in
-            ``reach`` of the union box alone.
+        links: (K, M, h, w) int16: of each agreement's pairs in turn, the first end's
+            maps and those of the second. Written where the union box or the second
+            number of ``reach`` has it.
         extents: (K, 4) long, xyxy of the union in cells.
         track_index: (G,) long.
         steps: (C, 2) int32, the offsets of all agreements.
@@ -129,18 +129,22 @@ def make_plan(
     union = box_masks.any(1)
     num_pairs = [len(agreement) for agreement in agreements]
     num_offsets = [len(agreement.offsets) for agreement in agreements]
+    per_map = [_LINK_BITS // 2 if a.symmetric else _LINK_BITS for a in agreements]
     num_maps = [
-        2 * pairs * triton.cdiv(offsets, _LINKS.value)
-        for pairs, offsets in zip(num_pairs, num_offsets, strict=True)
+        2 * pairs * triton.cdiv(offsets, most)
+        for pairs, offsets, most in zip(num_pairs, num_offsets, per_map, strict=True)
     ]
     starts = zip(
         *(accumulate(n, initial=0) for n in (num_pairs, num_offsets, num_maps)),
         strict=True,
     )
-    unrolled = [a.offsets if len(a.offsets) <= _UNROLLED else [] for a in agreements]
+    unrolled = [
+        a.offsets if len(a.offsets) <= min(_UNROLLED, most) else []
+        for a, most in zip(agreements, per_map, strict=True)
+    ]
     plan = Plan(
         links=torch.empty(
-            (tracks, sum(num_maps), height, width), dtype=torch.int32, device=device
+            (tracks, sum(num_maps), height, width), dtype=torch.int16, device=device
         ),
         extents=mask_extents(union),
         track_index=track_index.clone(memory_format=torch.contiguous_format),
@@ -149,6 +153,7 @@ def make_plan(
         starts=table(list(starts), device),
         static=Static(
             symmetric=tuple(a.symmetric for a in agreements),
+            per_map=tuple(per_map),
             unrolled=(0, *accumulate(map(len, unrolled))),
             steps=tuple(int(n) for steps in unrolled for step in steps for n in step),
         ),
@@ -176,7 +181,7 @@ def make_plan(
                 width,
                 plan.reach[1],
                 sum(num_maps),
-                plan.static.symmetric,
+                *plan.static[:2],
                 BLOCK=_BLOCK,
                 num_warps=_NUM_WARPS,
             )
@@ -289,7 +294,7 @@ def _region(extents, track, height, width, reach):
 
 
 @triton.jit
-def _lists(starts, agreement):
+def _lists(starts, agreement, PER_MAP: tl.constexpr):
     """Where an agreement's pairs, offsets and maps of links begin, and their numbers.
 
     Returns:
@@ -302,8 +307,8 @@ def _lists(starts, agreement):
     first_offset = tl.load(starts + 3 * agreement + 1)
     num_offsets = tl.load(starts + 3 * agreement + 4) - first_offset
     first_map = tl.load(starts + 3 * agreement + 2)
-    words = (num_offsets + _LINKS - 1) // _LINKS
-    return first_pair, last_pair, first_offset, num_offsets, first_map, words
+    maps = (num_offsets + PER_MAP - 1) // PER_MAP
+    return first_pair, last_pair, first_offset, num_offsets, first_map, maps
 
 
 @triton.jit
@@ -315,7 +320,7 @@ def _log1p(x):
 
 @triton.jit
 def _count_bits(word):
-    """How many bits of an int32 are set: the compiler knows this as one instruction."""
+    """How many bits of an int32 are set: the compiler makes it one instruction."""
     word = word.to(tl.uint32, bitcast=True)
     word = word - ((word >> 1) & 0x55555555)
     word = (word & 0x33333333) + ((word >> 2) & 0x33333333)
@@ -327,7 +332,7 @@ def _count_bits(word):
 def _terms(
     a,
     own,
-    there,
+    partners,
     links,
     steps,
     num_offsets,
@@ -339,6 +344,7 @@ def _terms(
     START: tl.constexpr,
     STOP: tl.constexpr,
     SYMMETRIC: tl.constexpr,
+    PER_MAP: tl.constexpr,
     SIGN: tl.constexpr,
     SLOPE: tl.constexpr,
 ):
@@ -347,8 +353,8 @@ def _terms(
     Args:
         a: Logits of the pixels.
         own: What a pixel's own logit adds for each pair: log(1 + u), or sigmoid(a).
-        there: Where in the partners' frame the logits of the same cells lie.
-        links: (W, h, w) of this end of the pair of frames.
+        partners: Pointers to the logits of the same cells in the partners' frame.
+        links: The maps (h, w) of this end of the pair of frames.
         steps: (num_offsets, 2) of the agreement.
         at: The pixels' index in a frame; they exist where inside.
         START, STOP: The agreement's offsets in STEPS, those of ``steps``, or none.
@@ -361,34 +367,42 @@ def _terms(
     """
     value = tl.full(a.shape, 0, a.dtype)
     weights = tl.full(a.shape, 0, tl.int32)
-    for start in range(0, num_offsets if START == STOP else 1, _LINKS):
-        word = tl.load(links + start // _LINKS * cells + at, mask=inside, other=0)
-        weights += _count_bits(word)
-        # A sum of fractions, above / below, or two products less 1. Those of a word do
+    for start in range(0, num_offsets if START == STOP else 1, PER_MAP):
+        link = tl.load(links + start // PER_MAP * cells + at, mask=inside, other=0)
+        link = link.to(tl.int32) & 0xFFFF  # without the copies of its sign
+        weights += _count_bits(link)
+        # A sum of fractions, above / below, or two products less 1. Those of a map do
         # not overflow: a factor is at most 2, squared at most 4.
         above = tl.full(a.shape, 0, a.dtype)
         below = tl.full(a.shape, 1 if SLOPE else 0, a.dtype)
         if START == STOP:
-            for offset in range(start, min(start + _LINKS, num_offsets)):
+            for offset in range(start, min(start + PER_MAP, num_offsets)):
                 dy = SIGN * tl.load(steps + 2 * offset)
                 dx = SIGN * tl.load(steps + 2 * offset + 1)
-                partner = there + dy * width + dx
+                partner = partners + dy * width + dx
                 value, above, below = _add_pairs(
                     value,
                     above,
                     below,
                     a,
                     partner,
-                    word >> (offset - start),
-                    SYMMETRIC,
+                    link >> (offset - start),
+                    PER_MAP if SYMMETRIC else 0,
                     SLOPE,
                 )
         else:
             for offset in tl.static_range(STOP - START):
-                partner = there + SIGN * STEPS[2 * (START + offset)] * width
+                partner = partners + SIGN * STEPS[2 * (START + offset)] * width
                 partner += SIGN * STEPS[2 * (START + offset) + 1]
                 value, above, below = _add_pairs(
-                    value, above, below, a, partner, word >> offset, SYMMETRIC, SLOPE
+                    value,
+                    above,
+                    below,
+                    a,
+                    partner,
+                    link >> offset,
+                    PER_MAP if SYMMETRIC else 0,
+                    SLOPE,
                 )
         if SLOPE:
             value -= above / below
@@ -401,13 +415,14 @@ def _terms(
 
 @triton.jit
 def _add_pairs(
-    value, above, below, a, partner, link, SYMMETRIC: tl.constexpr, SLOPE: tl.constexpr
+    value, above, below, a, partner, link, TWICE: tl.constexpr, SLOPE: tl.constexpr
 ):
     """What :func:`_terms` has summed up, with one more partner of each pixel.
 
     Args:
-        partner: Where its logit lies.
-        link: The lowest bit of each half is the partner's.
+        partner: Pointers to its logits.
+        link: Its lowest bit tells whether the pair counts.
+        TWICE: Number of the bit that tells whether it counts twice; 0: none does.
     """
     some = (link & 1) != 0
     # With -inf, v, E and sigmoid(a + b) are 0.
@@ -415,15 +430,15 @@ def _add_pairs(
     small = tl.exp2(tl.abs(a + b) * _EXPONENT)
     if SLOPE:
         part = tl.where(a + b >= 0, 1, small)
-        if SYMMETRIC:
-            part = tl.where((link & _TWICE) != 0, part + part, part)
+        if TWICE:
+            part = tl.where(((link >> TWICE) & 1) != 0, part + part, part)
         above += above * small + part * below
         below += below * small
     else:
         single = tl.exp2(tl.abs(b) * _EXPONENT)
         cross = tl.where(some & (a * b < 0), tl.minimum(tl.abs(a), tl.abs(b)), 0)
-        if SYMMETRIC:  # (1 + v)^2 = 1 + v (2 + v)
-            twice = (link & _TWICE) != 0
+        if TWICE:  # (1 + v)^2 = 1 + v (2 + v)
+            twice = ((link >> TWICE) & 1) != 0
             cross = tl.where(twice, cross + cross, cross)
             single = tl.where(twice, single * (2 + single), single)
             small = tl.where(twice, small * (2 + small), small)
@@ -431,6 +446,51 @@ def _add_pairs(
         above += single + above * single
         below += small + below * small
     return value, above, below
+
+
+@triton.jit
+def _weights(
+    bits,
+    bit,
+    own_anchors,
+    other_anchors,
+    dy,
+    dx,
+    at,
+    y,
+    x,
+    inside,
+    height,
+    width,
+    SYMMETRIC: tl.constexpr,
+    FIRST: tl.constexpr,
+):
+    """How often pixels count together with their partners at one offset: 0, 1 or 2.
+
+    A symmetric pair counts once for each end that is anchored in its own frame, any
+    other if its first end is anchored.
+
+    Args:
+        bits: (h, w) of the pair of frames, the word that has the offset's bit.
+        own_anchors, other_anchors: (h, w) of the pixels and of the partners.
+        FIRST: The pixels are first ends of the pairs, not second ones.
+    """
+    exists = inside
+    if FIRST:
+        there = at + dy * width + dx
+        word = tl.load(bits + at, mask=exists, other=0)
+    else:  # the bit is where the partner is
+        there = at - dy * width - dx
+        ys, xs = y - dy, x - dx
+        exists &= (ys >= 0) & (ys < height) & (xs >= 0) & (xs < width)
+        word = tl.load(bits + there, mask=exists, other=0)
+    agree = ((word >> bit) & 1) != 0
+    weight = tl.full(at.shape, 0, tl.int32)
+    if SYMMETRIC or FIRST:
+        weight += tl.load(own_anchors + at, mask=agree, other=0).to(tl.int32)
+    if SYMMETRIC or not FIRST:
+        weight += tl.load(other_anchors + there, mask=agree, other=0).to(tl.int32)
+    return weight
 
 
 @triton.jit(do_not_specialize=['frames', 'height', 'width', 'reach', 'num_maps'])
@@ -450,6 +510,7 @@ def _link_kernel(
     reach,
     num_maps,
     SYMMETRIC: tl.constexpr,
+    PER_MAP: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Grid (K, P, S): links (K, M, h, w) of all pixels in reach of the union box."""
@@ -461,65 +522,58 @@ def _link_kernel(
     cells = height * width
     left, top, wide, area = _region(extents, track, height, width, reach)
     for agreement in tl.static_range(len(SYMMETRIC)):
-        first_pair, last_pair, first_offset, num_offsets, first_map, words = _lists(
-            starts, agreement
+        first_pair, last_pair, first_offset, num_offsets, first_map, maps = _lists(
+            starts, agreement, PER_MAP[agreement]
         )
         if (pair >= first_pair) & (pair < last_pair):
-            maps = (num_offsets + _WORD - 1) // _WORD
+            words = (num_offsets + _WORD - 1) // _WORD
             number = clip * (last_pair - first_pair) + pair - first_pair
-            pair_bits = bits[agreement] + number * maps * cells
+            pair_bits = bits[agreement] + number * words * cells
             for end in tl.static_range(2):
-                # A pair of pixels counts once for each end that is anchored in its own
-                # frame, or else if its first end is in the union box.
-                own = union + track * cells
-                others = union + track * cells
+                own_anchors = union + track * cells
+                other_anchors = own_anchors
                 if SYMMETRIC[agreement]:
                     mine = tl.load(ends + 2 * pair + end)
                     other = tl.load(ends + 2 * pair + 1 - end)
-                    own = box_masks + (track * frames + mine) * cells
-                    others = box_masks + (track * frames + other) * cells
-                place = first_map + ((pair - first_pair) * 2 + end) * words
+                    own_anchors = box_masks + (track * frames + mine) * cells
+                    other_anchors = box_masks + (track * frames + other) * cells
+                place = first_map + ((pair - first_pair) * 2 + end) * maps
                 for start in range(part * BLOCK, area, parts * BLOCK):
                     index = start + tl.arange(0, BLOCK)
                     inside = index < area
                     y, x = top + index // wide, left + index % wide
                     at = y * width + x
-                    anchored = tl.load(own + at, mask=inside, other=0).to(tl.int32)
-                    for word in range(words):
+                    for one in range(maps):
                         link = tl.full([BLOCK], 0, tl.int32)
-                        stop = min(num_offsets, (word + 1) * _LINKS)
-                        for offset in range(word * _LINKS, stop):
-                            step = steps + 2 * (first_offset + offset)
-                            dy, dx = tl.load(step), tl.load(step + 1)
-                            there = at + (1 - 2 * end) * (dy * width + dx)
-                            exists = inside
-                            if end == 1:  # the bit is where the partner is
-                                ys, xs = y - dy, x - dx
-                                exists &= (ys >= 0) & (ys < height)
-                                exists &= (xs >= 0) & (xs < width)
-                            agree = tl.load(
-                                pair_bits
-                                + offset // _WORD * cells
-                                + (there if end == 1 else at),
-                                mask=exists,
-                                other=0,
+                        begin = one * PER_MAP[agreement]
+                        stop = min(num_offsets, begin + PER_MAP[agreement])
+                        for offset in range(begin, stop):
+                            # The offset's bit: a constexpr has no % in the interpreter.
+                            bit = offset - offset // _WORD * _WORD
+                            weight = _weights(
+                                pair_bits + offset // _WORD * cells,
+                                bit,
+                                own_anchors,
+                                other_anchors,
+                                tl.load(steps + 2 * (first_offset + offset)),
+                                tl.load(steps + 2 * (first_offset + offset) + 1),
+                                at,
+                                y,
+                                x,
+                                inside,
+                                height,
+                                width,
+                                SYMMETRIC[agreement],
+                                end == 0,
                             )
-                            agree = (agree >> (offset - offset // _WORD * _WORD)) & 1
-                            weight = agree & anchored
-                            if SYMMETRIC[agreement] or end == 1:
-                                other_anchored = tl.load(
-                                    others + there, mask=agree != 0, other=0
-                                ).to(tl.int32)
-                                if SYMMETRIC[agreement]:
-                                    weight += other_anchored
-                                else:
-                                    weight = other_anchored
-                            halves = (weight != 0).to(tl.int32)
-                            halves += tl.where(weight > 1, _TWICE, 0)
-                            link |= halves << (offset - word * _LINKS)
+                            some = (weight != 0).to(tl.int32)
+                            link |= some << (offset - begin)
+                            if SYMMETRIC[agreement]:
+                                twice = (weight > 1).to(tl.int32)
+                                link |= twice << (offset - begin + PER_MAP[agreement])
                         tl.store(
-                            links + (track * num_maps + place + word) * cells + at,
-                            link,
+                            links + (track * num_maps + place + one) * cells + at,
+                            link.to(tl.int16),
                             mask=inside,
                         )
 
@@ -544,6 +598,7 @@ def _sum_kernel(
     num_pairs,
     num_maps,
     SYMMETRIC: tl.constexpr,
+    PER_MAP: tl.constexpr,
     UNROLLED: tl.constexpr,
     STEPS: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -562,8 +617,8 @@ def _sum_kernel(
         left, top, wide, area = _region(
             extents, track, height, width, reach if SYMMETRIC[agreement] else 0
         )
-        first_pair, last_pair, first_offset, num_offsets, first_map, words = _lists(
-            starts, agreement
+        first_pair, last_pair, first_offset, num_offsets, first_map, maps = _lists(
+            starts, agreement, PER_MAP[agreement]
         )
         for pair in range(first_pair, last_pair):
             if tl.load(ends + pair * 2) == frame:
@@ -582,7 +637,7 @@ def _sum_kernel(
                         own,
                         row_logits + other * cells + at,
                         track_links
-                        + (first_map + (pair - first_pair) * 2 * words) * cells,
+                        + (first_map + (pair - first_pair) * 2 * maps) * cells,
                         steps + 2 * first_offset,
                         num_offsets,
                         at,
@@ -593,6 +648,7 @@ def _sum_kernel(
                         UNROLLED[agreement],
                         UNROLLED[agreement + 1],
                         SYMMETRIC[agreement],
+                        PER_MAP[agreement],
                         1,
                         False,
                     )
@@ -624,6 +680,7 @@ def _grad_kernel(
     num_pairs,
     num_maps,
     SYMMETRIC: tl.constexpr,
+    PER_MAP: tl.constexpr,
     UNROLLED: tl.constexpr,
     STEPS: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -650,14 +707,14 @@ def _grad_kernel(
         own = tl.where(a >= 0, 1, small) / (1 + small)
         slope = tl.full(a.shape, 0, a.dtype)
         for agreement in tl.static_range(len(SYMMETRIC)):
-            first_pair, last_pair, first_offset, num_offsets, first_map, words = _lists(
-                starts, agreement
+            first_pair, last_pair, first_offset, num_offsets, first_map, maps = _lists(
+                starts, agreement, PER_MAP[agreement]
             )
             for pair in range(first_pair, last_pair):
                 for end in tl.static_range(2):
                     if tl.load(ends + pair * 2 + end) == frame:
                         other = tl.load(ends + pair * 2 + 1 - end)
-                        place = first_map + ((pair - first_pair) * 2 + end) * words
+                        place = first_map + ((pair - first_pair) * 2 + end) * maps
                         change, _ = _terms(
                             a,
                             own,
@@ -673,6 +730,7 @@ def _grad_kernel(
                             UNROLLED[agreement],
                             UNROLLED[agreement + 1],
                             SYMMETRIC[agreement],
+                            PER_MAP[agreement],
                             1 - 2 * end,
                             True,
                         )

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-# A run has one list of offsets for each loss, and one of pairs for each clip length.
+# A run has few: of offsets, of pairs for each clip length, and of where they start.
 _TABLES: dict[tuple[tuple[tuple[int, ...], ...], torch.device], Tensor] = {}
 
 
 def table(rows: Sequence[tuple[int, ...]], device: torch.device) -> Tensor:
-    """Offsets or pairs of frames as an (n, 2) int32 tensor on a device; others alike.
+    """Offsets, pairs of frames and the like as (n, m) int32; of none (0, 2).
 
     The host waits for the device where such a list is copied, so each list is copied
     once in the life of the process. A CUDA graph cannot record the copy: the first
