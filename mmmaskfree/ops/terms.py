@@ -103,7 +103,8 @@ def clip_terms(
 class _ClipTerms(torch.autograd.Function):
     """Saves the logits, where the maxima are, and a plan of the work.
 
-    What plans hold is small beside the logits, and nothing that depends on them.
+    What plans hold depends on no logit. Those of the Triton kernels have 8 bytes for
+    each cell of a track, with neighbours and a cyclic tube; of the others it is less.
     """
 
     @staticmethod

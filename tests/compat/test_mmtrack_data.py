@@ -366,6 +366,20 @@ def test_key_and_reference_frames_of_different_size(bridge, folder):
     assert torch.equal(sample.valid, valid)
 
 
+def test_samples_are_moved_once(bridge, folder, monkeypatch):
+    packed = dataset(folder)[2]
+    sample, moved = packed['data_samples'], []
+    move = type(sample).to
+    monkeypatch.setattr(
+        type(sample),
+        'to',
+        lambda self, *args, **kwargs: moved.append(self) or move(self, *args, **kwargs),
+    )
+    inputs = {key: [value] for key, value in packed['inputs'].items()}
+    preprocessor()(dict(inputs=inputs, data_samples=[sample]), training=True)
+    assert [id(one) for one in moved] == [id(sample)]
+
+
 def test_roi_heads_get_the_frame_of_each_cue(bridge, folder):
     packed = dataset(folder)[2]
     data = dict(

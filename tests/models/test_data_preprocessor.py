@@ -8,6 +8,7 @@ import tiny
 import torch
 import torch.nn.functional as F
 from mmdet.models.data_preprocessors import DetDataPreprocessor, TrackDataPreprocessor
+from mmdet.structures import TrackDataSample
 from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.structures import InstanceData
 from skimage.color import rgb2lab
@@ -54,6 +55,20 @@ def oracle(frames, stride=4, swap=True):
     h, w = height // stride, width // stride
     cells = rgb[:, : h * stride, : w * stride].reshape(t, h, stride, w, stride, 3)
     return rgb2lab(cells.mean((2, 4)) / 255)
+
+
+def test_samples_are_moved_once(monkeypatch):
+    """It is slow even where nothing moves: 10 ms of the mini configs' step."""
+    moved = []
+    move = TrackDataSample.to
+    monkeypatch.setattr(
+        TrackDataSample,
+        'to',
+        lambda self, *args, **kwargs: moved.append(self) or move(self, *args, **kwargs),
+    )
+    data = clips((64, 96), (64, 96))
+    build()(data, training=True)
+    assert [id(sample) for sample in moved] == [id(one) for one in data['data_samples']]
 
 
 @pytest.mark.parametrize('size', [(64, 96), (50, 75), (33, 30)])

@@ -121,6 +121,23 @@ def test_floor():
     assert loss_stage.floor_seconds(3_350_000, 'H100 SXM') == pytest.approx(1e-6)
 
 
+@pytest.mark.parametrize('whole', [False, True])
+def test_floors_of_the_page(whole):
+    text = (harness.ROOT / 'docs' / 'performance.md').read_text()
+    found = loss_stage.floor_bytes(scenes.make_scene(tracks=20, whole=whole))
+    names = {
+        'links': 'links',
+        'consistency, forward': 'sums',
+        'consistency, backward': 'gradients',
+    }
+    for name, shown in names.items():
+        where = 'whole frame' if whole else 'boxes of 8 %'
+        micros = 1e6 * loss_stage.floor_seconds(found[name])
+        assert (
+            f'| {shown}, {where} | {found[name] / 1e6:.1f} MB | {micros:.2g} µs' in text
+        )
+
+
 def test_loss_stage(tmp_path, no_processes, tiny):
     content = receipt(tmp_path, loss_stage.benchmark)
     assert list(content['rows']) == list(loss_stage.QUICK_SCENES)

@@ -38,7 +38,7 @@ def dense_losses(
     matched, matches = _sums(logits, following, temporal, union)
     scores, projection = logits.sigmoid(), 0
     for axis in (-2, -1):
-        x, y = scores.amax(axis), box_masks.amax(axis).to(logits.dtype)
+        x, y = scores.max(axis).values, box_masks.amax(axis).to(logits.dtype)
         sizes = x.square().sum(-1) + y.square().sum(-1) + _EPS
         projection = projection + (1 - 2 * (x * y).sum(-1) / sizes).mean((1, 2))
     return {

@@ -145,6 +145,29 @@ def test_several_blocks_and_programs(block, parts, unrolled, device, monkeypatch
     assert weights[0].item() > 100 and weights[1].shape == (1, 0)
 
 
+def test_links(device):
+    """Of a track in three layers: what its pairs weigh, at both of their ends."""
+    size = (9, 10)
+    index = torch.zeros(3, dtype=torch.long, device=device)
+    masks = torch.zeros(1, 2, *size, dtype=torch.bool, device=device)
+    masks[0, 0, 4, 4] = masks[0, 0, 2, 2] = masks[0, 1, 4, 8] = True
+    neighbors, matches = both(2, 'sequential', size=size, device=device)
+    neighbors.bits[:], matches.bits[:] = 0, 0
+    expected = torch.zeros(1, 2 * (2 + 1), *size, dtype=torch.int16)
+    # The first neighbour lies at (-2, -2), here both are anchored in frame 0.
+    neighbors.bits[0, 0, 0, 4, 4] = 0b1
+    expected[0, 0, 4, 4] = expected[0, 1, 2, 2] = 0b1_0000_0001
+    # The last lies at (0, -2), and frame 1 anchors its second end alone.
+    neighbors.bits[0, 1, 0, 4, 8] = neighbors.bits[0, 1, 0, 2, 4] = 0b1000
+    expected[0, 2, 4, 8] = expected[0, 3, 4, 6] = 0b1000
+    # The last match lies at (3, 0); first ends are anchored in any frame.
+    matches.bits[0, 0, 0, 2, 2] = matches.bits[0, 0, 0, 2, 3] = 0b1_0000
+    expected[0, 4, 2, 2] = expected[0, 5, 5, 2] = 0b1_0000
+    plan = consistency.make_plan(masks, [neighbors, matches], index, index[:1])
+    within = slice(0, 8)  # rows 2 to 4, and what is three cells away
+    assert torch.equal(plan.links.cpu()[..., within, :], expected[..., within, :])
+
+
 def test_more_offsets_than_bits_of_a_word(device, monkeypatch):
     """Of matches and of neighbours, whose factors count twice."""
     torch.manual_seed(2)
