@@ -83,7 +83,7 @@ def allocations(tmp_path):
         '    def so_far():\n'
         '        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n'
         '    found = []\n'
-        '    for _ in range(5):\n'
+        '    for _ in range(20):  # the heap takes some to settle\n'
         '        found.append(-so_far())\n'
         '        torch.ones(16 << 20)\n'
         '        found[-1] += so_far()\n'
