@@ -2,18 +2,19 @@
 
 Ours in plain torch crop each track, by what they read from the boxes, and add to slices
 in place. A compiler wants shapes that no data decides, and no such additions. These are
-the same losses, with each pair written out and autograd for the rest.
+the same losses, with each pair of pixels written out and autograd for the rest.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmmaskfree.ops import Agreement
+from mmmaskfree.ops import Agreement, pooled_mean, sum_of_means
 from mmmaskfree.ops.bits import bit
 from mmmaskfree.ops.offsets import paired_windows
+from mmmaskfree.ops.projection import dice_of_maxima
+from mmmaskfree.ops.terms import Maxima
 
-_EPS = 1e-5
 _LINEAR = 40
 """Where softplus is linear to the last bit."""
 
@@ -36,15 +37,14 @@ def dense_losses(
     pairwise, neighbors = _sums(logits, logits, spatial, box_masks)
     following = logits.roll(-1, 2)  # after the last frame the first
     matched, matches = _sums(logits, following, temporal, union)
-    scores, projection = logits.sigmoid(), 0
-    for axis in (-2, -1):
-        x, y = scores.max(axis).values, box_masks.amax(axis).to(logits.dtype)
-        sizes = x.square().sum(-1) + y.square().sum(-1) + _EPS
-        projection = projection + (1 - 2 * (x * y).sum(-1) / sizes).mean((1, 2))
+    rows = logits.flatten(0, 1)
+    tracks = torch.arange(len(box_masks), device=logits.device).repeat(len(logits))
+    maxima = Maxima(rows.max(-2).values, rows.max(-1).values)
+    dice = dice_of_maxima(maxima, box_masks, tracks, absent_weight=0)
     return {
-        'projection': projection,
-        'pairwise': pairwise.sum((1, 2)) / neighbors.sum().clamp(min=1),
-        'temporal': (matched.sum(1) / matches.sum(0).clamp(min=1)).sum(-1),
+        'projection': dice.unflatten(0, logits.shape[:2]).mean((1, 2)),
+        'pairwise': pooled_mean(pairwise.sum(1), neighbors.sum(0)),
+        'temporal': sum_of_means(matched.sum(1), matches.sum(0)),
     }
 
 

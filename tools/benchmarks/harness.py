@@ -165,11 +165,9 @@ def _clock_of_gpu(function: Callable[[], Any]) -> float:
 def keep_memory(device: str) -> None:
     """Let this process keep what it frees, for its next tensors (glibc).
 
-    On a GPU torch does so anyway.
-
-    Else a large tensor is new pages each time, which the kernel has to clear. That can
-    take longer than the work itself, most where most is needed, and says more of the
-    machine than of the work.
+    Without it a large tensor is new pages each time, which the kernel has to clear.
+    That can take longer than the work itself, most where most is needed, and says more
+    of the machine than of the work. On a GPU there is nothing to do: torch keeps it.
 
     Raises:
         RuntimeError: The C library has no such setting, or refuses.

@@ -294,6 +294,14 @@ def _region(extents, track, height, width, reach):
 
 
 @triton.jit
+def _pixels(start, left, top, wide, area, width, BLOCK: tl.constexpr):
+    """Of a region, from number ``start`` on: which exist, y, x, index in a frame."""
+    index = start + tl.arange(0, BLOCK)
+    y, x = top + index // wide, left + index % wide
+    return index < area, y, x, y * width + x
+
+
+@triton.jit
 def _lists(starts, agreement, PER_MAP: tl.constexpr):
     """Where an agreement's pairs, offsets and maps of links begin, and their numbers.
 
@@ -539,10 +547,9 @@ def _link_kernel(
                     other_anchors = box_masks + (track * frames + other) * cells
                 place = first_map + ((pair - first_pair) * 2 + end) * maps
                 for start in range(part * BLOCK, area, parts * BLOCK):
-                    index = start + tl.arange(0, BLOCK)
-                    inside = index < area
-                    y, x = top + index // wide, left + index % wide
-                    at = y * width + x
+                    inside, y, x, at = _pixels(
+                        start, left, top, wide, area, width, BLOCK
+                    )
                     for one in range(maps):
                         link = tl.full([BLOCK], 0, tl.int32)
                         begin = one * PER_MAP[agreement]
@@ -626,10 +633,9 @@ def _sum_kernel(
                 total = tl.full([BLOCK], 0, tl.float64)
                 count = tl.full([BLOCK], 0, tl.int32)
                 for start in range(part * BLOCK, area, parts * BLOCK):
-                    index = start + tl.arange(0, BLOCK)
-                    inside = index < area
-                    y, x = top + index // wide, left + index % wide
-                    at = y * width + x
+                    inside, _, _, at = _pixels(
+                        start, left, top, wide, area, width, BLOCK
+                    )
                     a = tl.load(row_logits + frame * cells + at, mask=inside, other=0)
                     own = _log1p(tl.exp2(tl.abs(a) * _EXPONENT))
                     cost, weights = _terms(
@@ -698,10 +704,7 @@ def _grad_kernel(
     left, top, wide, area = _region(extents, track, height, width, reach)
 
     for start in range(part * BLOCK, area, parts * BLOCK):
-        index = start + tl.arange(0, BLOCK)
-        inside = index < area
-        y, x = top + index // wide, left + index % wide
-        at = y * width + x
+        inside, _, _, at = _pixels(start, left, top, wide, area, width, BLOCK)
         a = tl.load(row_logits + frame * cells + at, mask=inside, other=0)
         small = tl.exp2(tl.abs(a) * _EXPONENT)
         own = tl.where(a >= 0, 1, small) / (1 + small)
